@@ -1,0 +1,228 @@
+"""The command line: one command per stage; parse, call, print.
+
+Results go to stdout, progress and messages to stderr. Nothing heavy is imported before the options are known to be
+right.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse.typing import NonNegativeInt, PositiveInt
+
+from pipeline import __version__
+from pipeline.config import DataConfig, TrackingConfig
+from pipeline.errors import UserError
+from pipeline.options import Parser, config_parser, guarded, stdout, to_config
+
+Command = Callable[[list[str]], None]
+
+INTERRUPTED = 130
+MODEL_HELP = "checkpoint folder, folder of a training, runs:/ID[/FOLDER], models:/NAME@ALIAS or models:/NAME/VERSION"
+WORKERS_HELP = "decoding processes; -1: one per core, at most 8; 0: in the main process"
+DEVICE_HELP = "auto, cpu, cuda, cuda:1, mps"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `video-lstm`."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    try:
+        _dispatch(given)
+    except KeyboardInterrupt:
+        _complain("interrupted; the same command goes on where a training or a classification stopped")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except UserError as error:
+        if debug:
+            raise
+        _complain(f"error: {error}")
+        sys.exit(error.exit_code)
+
+
+def _dispatch(given: list[str]) -> None:
+    if not given or given[0] in ("-h", "--help"):
+        stdout(_usage())
+        return
+    if given[0] == "--version":
+        stdout(f"video-lstm {__version__}")
+        return
+    if given[0] not in COMMANDS:
+        import difflib
+
+        close = difflib.get_close_matches(given[0], COMMANDS, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else "video-lstm --help lists the commands"
+        raise UserError(f"there is no command '{given[0]}'; {hint}")
+    COMMANDS[given[0]][0](given[1:])
+
+
+def _usage() -> str:
+    lines = ["usage: video-lstm COMMAND ...", "", "From a folder of labelled video clips to labels.", ""]
+    lines += [f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
+    lines += ["", "video-lstm COMMAND --help explains a command and lists its options.",
+              "--debug before or after any command shows the traceback of an error."]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _complain(message: str) -> None:
+    print(f"video-lstm: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _parser(command: str, description: str) -> Parser:
+    return Parser(prog=f"video-lstm {command}", description=description)
+
+
+def _add_json(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
+
+
+def _add_model(parser: Parser) -> None:
+    parser.add_argument("MODEL", type=str, help=MODEL_HELP)
+    parser.add_argument("--device", type=str, default="auto", help=DEVICE_HELP)
+    parser.add_argument("--workers", type=int, default=-1, help=WORKERS_HELP)
+    parser.add_argument("--uri", type=str | None, default=None, help="MLflow store of runs:/ and models:/ addresses")
+
+
+def _print(value: dict[str, Any], as_json: bool, text: str) -> None:
+    stdout(json.dumps(value, allow_nan=False, default=str) if as_json else text)
+
+
+def _demo(given: list[str]) -> None:
+    parser = _parser("demo", "Write the demo clips: real video files of eight movements, in 60 groups.")
+    parser.add_argument("DIR", type=str, help="folder to write to; made if needed")
+    parser.add_argument("--groups", type=PositiveInt, default=60, help="groups of eight clips, one per class")
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="other seeds give other clips")
+    _add_json(parser)
+    options = guarded(parser, given)
+    from pipeline.data.demo import write_demo
+    from pipeline.stages.progress import bar
+
+    with bar("rendering", options.groups * 8) as advance:
+        count = write_demo(options.DIR, options.groups, options.seed, advance)
+    _print({"clips": count, "dir": options.DIR}, options.json, f"{count} clips in {options.DIR}")
+
+
+def _ingest(given: list[str]) -> None:
+    parser = _parser("ingest", "Decode every file once, record what it holds, and split the clips without leaks.")
+    parser.add_argument("DATA", type=str, help="folder of class folders, folder with a clips.csv, or a CSV file")
+    parser.add_argument("--out", type=Path | None, default=None, help="write the catalog: .parquet or .csv")
+    parser.add_class_arguments(DataConfig, "data", skip={"root"})
+    _add_json(parser)
+    options = guarded(parser, given)
+    from pipeline.stages.ingest import ingest
+    from pipeline.stages.reports import ingest_text
+
+    fields = vars(options.data)
+    result = ingest(DataConfig(root=options.DATA, **fields), options.out)
+    _print(result.summary, options.json, ingest_text(result, options.out))
+
+
+def _train(given: list[str]) -> None:
+    parser = config_parser(
+        "video-lstm train",
+        "Train a classifier, test it, and record it in MLflow. CONFIG is a YAML file (see configs/); "
+        "every option below can also stand in it. An interrupted training goes on with the same command.",
+    )
+    parser.add_argument("--out", type=Path | None, default=None, help="the run's folder (default: runs/NAME)")
+    parser.add_argument("--fresh", action="store_true", help="start over, replacing what is in the run's folder")
+    parser.add_argument("--resume", action="store_true", help="insist on continuing an unfinished training")
+    _add_json(parser)
+    if given and not given[0].startswith("-"):
+        given = ["--config", *given]
+    options = guarded(parser, given)
+    config = to_config(parser, options)
+    from pipeline.report.tables import print_metrics
+    from pipeline.stages.train import train
+
+    result = train(config, options.out, options.fresh, options.resume)
+    value = {"checkpoint": result.checkpoint, "run_id": result.run_id, "folder": result.folder, "test": result.test}
+    text = f"{print_metrics(result.test)}\ncheckpoint  {result.checkpoint}\nreport      {result.folder}/report"
+    _print(value, options.json, text)
+
+
+def _evaluate(given: list[str]) -> None:
+    parser = _parser("evaluate", "Score a model on clips it was not trained on, with intervals and coverage.")
+    _add_model(parser)
+    parser.add_argument("DATA", type=str, nargs="?", default=None, help="default: the data it was trained on")
+    parser.add_argument("--out", type=Path | None, default=None, help="folder for metrics, tables and pictures")
+    parser.add_argument(
+        "--split", choices=["test", "val", "train", "all"], default="test",
+        help="clips of the model's own split; all includes those it learned from",
+    )  # fmt: skip
+    _add_json(parser)
+    options = guarded(parser, given)
+    from pipeline.report.tables import print_metrics
+    from pipeline.stages.evaluate import evaluate
+    from pipeline.stages.models import load_model
+
+    predictor = load_model(options.MODEL, options.device, TrackingConfig(uri=options.uri))
+    metrics = evaluate(predictor, options.DATA, options.split, options.out, options.workers)
+    _print(metrics, options.json, print_metrics(metrics))
+
+
+def _classify(given: list[str]) -> None:
+    parser = _parser("classify", "Label video files: one row per file, a bad file is a row with its reason.")
+    _add_model(parser)
+    parser.add_argument(
+        "SOURCE", type=str, nargs="+", help="files, folders, globs, list files (.txt, a path a line), image folders"
+    )
+    parser.add_argument("--out", type=Path | None, default=None, help="table: .csv, .jsonl or .parquet; unset: stdout")
+    parser.add_argument("--top_k", type=PositiveInt, default=5, help="classes named per file")
+    _add_json(parser)
+    options = guarded(parser, given)
+    from pipeline.stages.classify import classify
+    from pipeline.stages.models import load_model
+    from pipeline.stages.reports import classify_text
+
+    predictor = load_model(options.MODEL, options.device, TrackingConfig(uri=options.uri))
+    result = classify(predictor, options.SOURCE, options.out, options.top_k, options.workers)
+    value = {"rows": result.rows, "ok": result.ok, "failed": result.failed, "out": result.out}
+    _print(value | {"reasons": result.reasons}, options.json, classify_text(result))
+
+
+def _doctor(given: list[str]) -> None:
+    parser = _parser("doctor", "Check the installation; with PATH, decode every file and say what is wrong with it.")
+    parser.add_argument("PATH", type=str, nargs="*", help="files, folders, globs or list files")
+    _add_json(parser)
+    options = guarded(parser, given)
+    from pipeline.stages.doctor import as_dicts, check_files, check_installation
+    from pipeline.stages.reports import doctor_text, files_text
+
+    if options.PATH:
+        found = check_files(options.PATH)
+        _print(found, options.json, files_text(found))
+        return
+    checks = check_installation()
+    sound = all(check.ok for check in checks)
+    _print({"ok": sound, "checks": as_dicts(checks)}, options.json, doctor_text(checks))
+    if not sound:
+        sys.exit(1)
+
+
+def _ui(given: list[str]) -> None:
+    parser = _parser("ui", "Open the MLflow UI on this folder's store; Ctrl-C ends it.")
+    parser.add_argument("--uri", type=str | None, default=None, help="store; unset: as in training")
+    parser.add_argument("--host", type=str, default="127.0.0.1", help="address to listen on; this machine alone")
+    parser.add_argument("--port", type=PositiveInt, default=5000, help="port; the next free one if taken")
+    options = guarded(parser, given)
+    from pipeline.stages.ui import serve
+
+    serve(TrackingConfig(uri=options.uri), options.host, options.port)
+
+
+COMMANDS: dict[str, tuple[Command, str]] = {
+    "demo": (_demo, "write the demo clips"),
+    "doctor": (_doctor, "check the installation, or decode-check files"),
+    "ingest": (_ingest, "catalog and split a folder of labelled clips"),
+    "train": (_train, "train, test and track a classifier"),
+    "evaluate": (_evaluate, "score a model on clips it has not seen"),
+    "classify": (_classify, "label files into a table"),
+    "ui": (_ui, "open the MLflow UI on this folder's store"),
+}

@@ -1,0 +1,243 @@
+"""Every option of every stage: typed, documented, validated.
+
+The dataclasses below are the YAML schema, the command line and the help at once: the text under a field is
+its help, its type is its check, its default is what runs when nobody says otherwise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from pipeline.errors import ConfigError
+
+MYPY = False  # mypy reads this as true; jsonargparse would take the types of a TYPE_CHECKING block for the real ones
+if MYPY:
+    AreaFraction: TypeAlias = float
+    ClosedUnitInterval: TypeAlias = float
+    Fraction: TypeAlias = float
+    NonNegativeFloat: TypeAlias = float
+    PositiveFloat: TypeAlias = float
+    NonNegativeInt: TypeAlias = int
+    PositiveInt: TypeAlias = int
+else:
+    from jsonargparse.typing import (
+        ClosedUnitInterval,
+        NonNegativeFloat,
+        NonNegativeInt,
+        PositiveFloat,
+        PositiveInt,
+        restricted_number_type,
+    )
+
+    Fraction = restricted_number_type("Fraction", float, [(">=", 0), ("<", 1)])
+    AreaFraction = restricted_number_type("AreaFraction", float, [(">", 0), ("<=", 1)])
+
+STREAMS = ("rgb", "flow")
+
+
+@dataclass
+class DataConfig:
+    """Which clips, and who learns from which."""
+
+    root: str | None = None
+    """Folder of class folders, folder that holds a clips.csv, or a CSV file (path,label[,group,split])."""
+    group_pattern: str = "auto"
+    r"""Regular expression over each path; its first parenthesis names the source group, and a group never
+    straddles two splits. auto: UCF101's g(\d+)_c and KTH's person(\d+) where every file matches; none: no groups."""
+    val: Fraction = 0.15
+    """Share of the clips kept for choosing the best epoch."""
+    test: Fraction = 0.2
+    """Share of the clips kept for the final numbers; never used for a choice."""
+    split_seed: NonNegativeInt = 0
+    """Seed of the split alone, so that models trained with other seeds are scored on the same clips."""
+
+    def __post_init__(self) -> None:
+        if self.val + self.test >= 1:
+            raise ConfigError(f"data.val + data.test is {self.val + self.test:g}; nothing is left for training")
+
+
+@dataclass
+class VideoConfig:
+    """How a file becomes a clip: which moments, which size, which streams."""
+
+    streams: str = "rgb"
+    """Input streams joined by +: rgb (frames), flow (DIS optical flow), rgb+flow (two-stream, fused late)."""
+    sampling: Literal["uniform", "rate"] = "uniform"
+    """uniform: the same number of moments spread over the whole clip; rate: a fixed number per second."""
+    frames: PositiveInt = 16
+    """uniform: moments per clip. rate: longest training window in moments (evaluation reads the whole clip)."""
+    fps: PositiveFloat = 8.0
+    """rate: moments per second."""
+    size: PositiveInt = 112
+    """Height and width in pixels of the frames the encoder sees."""
+    fit: Literal["stretch", "crop", "pad"] = "stretch"
+    """How a frame becomes square: stretch keeps every pixel's content, crop cuts the longer side, pad adds black."""
+
+    def __post_init__(self) -> None:
+        names = self.streams.split("+")
+        if sorted(set(names)) != sorted(names) or not set(names) <= set(STREAMS):
+            raise ConfigError(f"video.streams is '{self.streams}'; choose rgb, flow or rgb+flow")
+
+    @property
+    def stream_names(self) -> tuple[str, ...]:
+        """The streams in their fixed order."""
+        chosen = self.streams.split("+")
+        return tuple(name for name in STREAMS if name in chosen)
+
+
+@dataclass
+class FlowConfig:
+    """The flow stream: OpenCV's DIS optical flow between neighbouring moments."""
+
+    form: Literal["grid", "image"] = "grid"
+    """grid: the flow averaged over grid x grid cells, fed to the recurrence as it is; image: fed to an encoder."""
+    grid: PositiveInt = 8
+    """grid: cells per side; a moment becomes 2 * grid * grid numbers."""
+    size: PositiveInt = 160
+    """Height and width in pixels at which the flow is computed."""
+    interval: NonNegativeFloat = 0.08
+    """Seconds between the two frames a flow is computed from; 0: from the previous sampled moment."""
+
+
+@dataclass
+class AugmentationConfig:
+    """Random changes to training clips; one draw per clip, the same for each of its frames."""
+
+    crop: AreaFraction = 0.7
+    """Smallest share of the frame's area a random crop keeps; 1: no crop."""
+    flip: ClosedUnitInterval = 0.0
+    """Probability of a mirror image. Leave at 0 where left and right differ in meaning."""
+    rotate: NonNegativeFloat = 0.0
+    """Largest rotation in degrees."""
+    brightness: NonNegativeFloat = 0.2
+    """Largest relative change of brightness and contrast."""
+    saturation: NonNegativeFloat = 0.2
+    """Largest relative change of saturation."""
+    views: PositiveInt = 4
+    """Frozen encoder: stored versions of each training clip; the first is the plain one, the others are augmented."""
+
+
+@dataclass
+class EncoderConfig:
+    """The CNN that turns each frame into a vector."""
+
+    name: str = "efficientnet_lite0"
+    """compact (ours, four layers, for small data), efficientnet_lite0, or a torchvision classification CNN."""
+    weights: str = "packaged"
+    """none; packaged (efficientnet_lite0, mobilenet_v2: no download); torchvision (ImageNet, downloaded once);
+    or the path of a .safetensors file."""
+    frozen: bool = True
+    """Keep the weights as they are: the encoder stays in evaluation mode and its features are stored on disk."""
+    grid: PositiveInt = 1
+    """Cells per side that the feature map is averaged to; 1: global average pooling."""
+
+
+@dataclass
+class RecurrentConfig:
+    """What happens over time, from one vector per frame to the logits."""
+
+    kind: Literal["none", "rnn", "gru", "lstm"] = "lstm"
+    """The recurrence; none: pooling alone, the baseline that everything must beat."""
+    hidden: PositiveInt = 128
+    """Size of the hidden state."""
+    layers: PositiveInt = 2
+    """Stacked layers."""
+    bidirectional: bool = False
+    """Read the clip in both directions; such a model cannot stream."""
+    projection: NonNegativeInt = 0
+    """Size to which each feature vector is reduced first (linear, ReLU); 0: not at all."""
+    dropout: Fraction = 0.3
+    """Dropout on the features, between the layers and before the logits."""
+    pooling: Literal["last", "mean", "max", "attention"] = "last"
+    """From the hidden states to one vector: last valid step, mean, maximum, or learned attention."""
+    forget_bias: float = 1.0
+    """Start value of the LSTM's forget-gate bias (Jozefowicz et al. 2015)."""
+
+
+@dataclass
+class TrainingConfig:
+    """The optimisation."""
+
+    epochs: PositiveInt = 30
+    """Passes over the training clips."""
+    batch_size: PositiveInt = 16
+    """Clips per step."""
+    learning_rate: PositiveFloat = 1e-3
+    """Peak learning rate of AdamW, reached after the warm-up."""
+    encoder_learning_rate: NonNegativeFloat = 0.0
+    """Peak learning rate of an encoder that is trained; 0: the same as the rest."""
+    weight_decay: NonNegativeFloat = 0.01
+    """Decoupled weight decay, on matrices alone."""
+    warmup: NonNegativeFloat = 1.0
+    """Epochs of linear warm-up before the cosine."""
+    clip_norm: NonNegativeFloat = 1.0
+    """Largest norm of the gradient; 0: no clipping."""
+    label_smoothing: Fraction = 0.0
+    """Share of the target spread over all classes."""
+    patience: NonNegativeInt = 0
+    """Epochs without a better validation loss after which training stops; 0: never."""
+    balance: Literal["none", "weights", "sampler"] = "none"
+    """Rare classes: weigh their loss, draw them more often, or neither."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: bf16 where the GPU has it, else fp16 on a GPU, else fp32."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    workers: int = -1
+    """Decoding processes; -1: one per core, at most 8; 0: in the main process."""
+
+
+@dataclass
+class TrackingConfig:
+    """The MLflow run."""
+
+    enabled: bool = True
+    """Record the run in MLflow."""
+    uri: str | None = None
+    """Tracking store; unset: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the current folder."""
+    experiment: str = "video-lstm"
+    """Experiment the run belongs to."""
+
+
+@dataclass
+class Config:
+    """All of it."""
+
+    name: str = "video-lstm"
+    """Name of the run, and of its folder under runs/."""
+    seed: NonNegativeInt = 0
+    """Fixes weights, augmentation and order: the same command twice gives the same numbers on a CPU."""
+    data: DataConfig = field(default_factory=DataConfig)
+    video: VideoConfig = field(default_factory=VideoConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    recurrent: RecurrentConfig = field(default_factory=RecurrentConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration (or one section) as plain nested dictionaries, ready for YAML and JSON."""
+    return {key: _plain(value) for key, value in dataclasses.asdict(config).items()}
+
+
+def _plain(value: Any) -> Any:
+    """Restricted numbers are subclasses of int and float, which YAML does not know."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    return int(value) if isinstance(value, int) else float(value)
+
+
+def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"video": {"size": 64}}` as `{"video.size": 64}`, the names used on the command line and in MLflow."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,146 @@
+"""From a file to what a model takes in: choose moments, read their frames, fit them, compute the streams.
+
+This one function prepares a clip for training, evaluation, classification and the feature store alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import AugmentationConfig, Config, FlowConfig, VideoConfig
+from pipeline.data.transforms import transform_clip
+from pipeline.video.flow import flow_fields, flow_grid, flow_image
+from pipeline.video.reader import read_frames
+from pipeline.video.sampling import frames_at, rate_times, uniform_times
+
+IMAGE_SECONDS = 0.1
+"""A flow image shows the way covered in this time: its range is filled by one frame width per second."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How files become inputs: everything that decides it, and nothing else.
+
+    `augmentation` is used for training clips alone; an evaluation never sees it.
+    """
+
+    video: VideoConfig
+    flow: FlowConfig
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+
+    @staticmethod
+    def of(config: Config) -> Plan:
+        """The plan a configuration describes."""
+        return Plan(config.video, config.flow, config.augmentation)
+
+
+@dataclass(frozen=True)
+class ClipInputs:
+    """One clip, ready for a model.
+
+    Attributes:
+        inputs: per stream, uint8 (T, 3, S, S) frames or float32 (T, D) flow grid.
+        times: float64 (T,), the moments in seconds after the file's first frame.
+    """
+
+    inputs: dict[str, NDArray[np.generic]]
+    times: NDArray[np.float64]
+
+    @property
+    def length(self) -> int:
+        """T, the number of moments: distinct frames really decoded."""
+        return len(self.times)
+
+
+def load_clip(path: str, times: NDArray[np.float64], plan: Plan, seed: int | None = None) -> ClipInputs:
+    """Read one clip.
+
+    Args:
+        path: a video file, an image, or a folder of images.
+        times: float64 (N,), the timestamp of every frame that decodes, as `video.reader.probe` found them.
+        plan: what to read and how.
+        seed: None for evaluation (centred, unchanged); a number for one random training view.
+
+    Returns:
+        The inputs, T at most `plan.video.frames` when sampling uniformly.
+
+    Raises:
+        VideoError: the file does not hold these frames any more.
+    """
+    rng = None if seed is None else np.random.default_rng(seed)
+    chosen = choose_frames(times, plan.video, rng)
+    names = plan.video.stream_names
+    earlier = previous_frames(times, chosen, plan.flow.interval) if "flow" in names else chosen
+    wanted = np.unique(np.concatenate([chosen, earlier]))
+    frames = read_frames(path, wanted).frames
+    now, before = np.searchsorted(wanted, chosen), np.searchsorted(wanted, earlier)
+
+    augmentation = None if seed is None else plan.augmentation
+    draw = 0 if rng is None else int(rng.integers(2**31))
+    inputs: dict[str, NDArray[np.generic]] = {}
+    if "rgb" in names:
+        rgb = transform_clip(frames[now], plan.video.size, plan.video.fit, augmentation, draw)
+        inputs["rgb"] = _channels_first(rgb)
+    if "flow" in names:
+        small = transform_clip(frames, plan.flow.size, plan.video.fit, _geometry_only(augmentation), draw)
+        velocity = _velocity(small[before], small[now], times[chosen] - times[earlier])
+        inputs["flow"] = _flow_input(velocity, plan)
+    return ClipInputs(inputs, times[chosen] - times[0])
+
+
+def choose_frames(
+    times: NDArray[np.float64], video: VideoConfig, rng: np.random.Generator | None = None
+) -> NDArray[np.int64]:
+    """Indices (T,) of the frames on screen at the sampled moments, increasing and distinct.
+
+    A clip with fewer frames than moments gives each of its frames once: a shorter clip, never a repeated frame.
+    """
+    start, end = float(times[0]), float(times[-1])
+    if video.sampling == "uniform":
+        moments = uniform_times(start, end, video.frames, rng)
+    else:
+        moments = rate_times(start, end, video.fps, None if rng is None else video.frames, rng)
+    return np.unique(frames_at(times, moments))
+
+
+def previous_frames(times: NDArray[np.float64], chosen: NDArray[np.int64], interval: float) -> NDArray[np.int64]:
+    """Indices (T,) of the frames that each moment's flow starts from.
+
+    `interval` seconds earlier, and at least one frame; 0: the moment before. A clip's very first frame has no
+    earlier one and is its own, which makes its flow zero.
+    """
+    if interval == 0:
+        return np.concatenate([chosen[:1], chosen[:-1]])
+    # half a millisecond of tolerance: timestamps are rounded to the container's time base
+    earlier = frames_at(times, times[chosen] - interval + 5e-4)
+    return np.maximum(np.minimum(earlier, chosen - 1), 0)
+
+
+def _geometry_only(augmentation: AugmentationConfig | None) -> AugmentationConfig | None:
+    """The flow stream shares its clip's crop, mirror and rotation, but a change of colour would only add noise."""
+    if augmentation is None:
+        return None
+    return AugmentationConfig(augmentation.crop, augmentation.flip, augmentation.rotate, 0.0, 0.0)
+
+
+def _velocity(before: NDArray[np.uint8], now: NDArray[np.uint8], seconds: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Flow (T, H, W, 2) in frame widths and heights per second, so that the frame rate does not matter."""
+    moving = seconds > 0
+    fields = np.zeros((*now.shape[:3], 2), dtype=np.float32)
+    if moving.any():
+        rate = seconds[moving, None, None, None].astype(np.float32)
+        fields[moving] = flow_fields(before[moving], now[moving]) / rate
+    return fields
+
+
+def _flow_input(velocity: NDArray[np.float32], plan: Plan) -> NDArray[np.generic]:
+    if plan.flow.form == "grid":
+        return flow_grid(velocity, plan.flow.grid)
+    return _channels_first(transform_clip(flow_image(velocity * IMAGE_SECONDS), plan.video.size, "stretch"))
+
+
+def _channels_first(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(frames.transpose(0, 3, 1, 2))

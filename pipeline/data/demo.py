@@ -1,0 +1,157 @@
+"""The demo clips: real video files in several formats, of eight motions that only their order tells apart."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.data.backdrop import background, look, photographs
+from pipeline.data.layouts import LIST_NAME
+from pipeline.data.scene import CLASSES, DIAMETER, Look, Motion, add_grain, render, trajectory
+from pipeline.errors import DataError
+from pipeline.video.writer import write_video
+
+VERSION = 1
+"""Version of what is drawn; raise it when a clip would come out differently."""
+
+MARK = "demo.json"
+RATES = (10.0, 12.0, 15.0, 24.0, 25.0, 29.97, 30.0)
+SIZES = (
+    (96, 72), (128, 96), (160, 120), (128, 72), (160, 90), (96, 96), (120, 120), (90, 120), (152, 100),
+)  # fmt: skip
+# WebM is rare because encoding it takes ten times as long as anything else here.
+FORMATS = (
+    *[(".mp4", "mp4v")] * 4, *[(".avi", "XVID")] * 3, *[(".avi", "MJPG")] * 2,
+    (".mkv", "FFV1"), (".webm", "VP80"), (".webm", "VP90"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Group:
+    """What the eight clips of one group have in common, so that none of it tells their class.
+
+    Attributes:
+        name, split: such as "g001" and "train".
+        suffix, codec, fps, count: the file's format, rate and number of frames.
+        size: width and height in pixels.
+        motion, backdrop, look: how it moves, in front of what, and what it is.
+    """
+
+    name: str
+    split: str
+    suffix: str
+    codec: str
+    fps: float
+    count: int
+    size: tuple[int, int]
+    motion: Motion
+    backdrop: np.ndarray
+    look: Look
+
+
+def write_demo(folder: str, groups: int = 60, seed: int = 0, progress: Callable[[int], Any] | None = None) -> int:
+    """Write the demo clips as `folder/<class>/<class>_gNNN_c01.<suffix>` and the list `folder/clips.csv`.
+
+    A folder that holds exactly this demo is left as it is; one where writing it was interrupted is completed.
+
+    Args:
+        folder: made where it is missing.
+        groups: sources, each with one clip per class; at least 3. Two thirds train, a fifth tests.
+        seed: fixes every pixel (the bytes of .mkv and .webm files differ by random numbers in their header).
+        progress: called with 1 for each clip.
+
+    Returns:
+        Number of clips.
+
+    Raises:
+        DataError: the folder holds something else, or fewer than 3 groups are wanted.
+        OSError: a file cannot be written.
+    """
+    if groups < 3:
+        raise DataError(f"a demo of {groups} groups cannot be split; ask for at least 3")
+    tick = progress or (lambda _: None)
+    mark = {"demo": "video-lstm", "version": VERSION, "seed": seed, "groups": groups}
+    plan = [_format(index, seed) for index in range(groups)]
+    names = {f"{label}/{label}_{name}_c01{suffix}" for name, suffix, _ in plan for label in CLASSES}
+    if _is_complete(folder, mark, names | {LIST_NAME, MARK}):
+        for _ in names:
+            tick(1)
+        return len(names)
+    images = photographs()
+    for label in CLASSES:
+        os.makedirs(os.path.join(folder, label), exist_ok=True)
+    rows = []
+    for index in range(groups):
+        group = _group(index, groups, seed, images)
+        for number, label in enumerate(CLASSES):
+            name = f"{label}/{label}_{group.name}_c01{group.suffix}"
+            rng = np.random.default_rng([seed, index, 1 + number])
+            path = trajectory(label, np.arange(group.count) / (group.count - 1), group.motion, group.size, rng)
+            frames = add_grain(render(group.backdrop, path, group.look), rng)
+            write_video(os.path.join(folder, name), frames, group.fps, group.codec)
+            rows.append((name, label, group.name, group.split))
+            tick(1)
+    with open(os.path.join(folder, LIST_NAME), "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("path", "label", "group", "split"))
+        writer.writerows(sorted(rows))
+    with open(os.path.join(folder, MARK), "w", encoding="utf-8") as file:
+        json.dump(mark, file, indent=1)
+    return len(rows)
+
+
+def _is_complete(folder: str, mark: dict[str, Any], expected: set[str]) -> bool:
+    """Whether a folder holds this demo already; DataError where it holds what does not belong to it."""
+    found = set()
+    for base, _, files in os.walk(folder):
+        found |= {os.path.relpath(os.path.join(base, file), folder).replace(os.sep, "/") for file in files}
+    if MARK in found:
+        try:
+            with open(os.path.join(folder, MARK), encoding="utf-8") as file:
+                written = json.load(file)
+        except ValueError:
+            written = None
+        if written != mark:
+            raise DataError(f"{folder} holds another demo; remove it or choose another folder")
+    strange = sorted(found - expected)
+    if strange:
+        raise DataError(f"{folder} holds other files, such as {strange[0]}; choose an empty folder")
+    return found == expected
+
+
+def _format(index: int, seed: int) -> tuple[str, str, str]:
+    """Name, suffix and codec of a group. Formats take turns, so that few groups show them all."""
+    turn = np.random.default_rng([seed, 0]).permutation(len(FORMATS))
+    suffix, codec = FORMATS[turn[index % len(FORMATS)]]
+    return f"g{index + 1:03d}", suffix, codec
+
+
+def _split(index: int, groups: int) -> str:
+    """The first two thirds of the groups train, the last fifth tests."""
+    test = max(1, round(groups * 0.2))
+    val = max(1, round(groups * 2 / 15))
+    return "train" if index < groups - test - val else "val" if index < groups - test else "test"
+
+
+def _group(index: int, groups: int, seed: int, images: dict[str, np.ndarray]) -> Group:
+    rng = np.random.default_rng([seed, index, 0])
+    name, suffix, codec = _format(index, seed)
+    split = _split(index, groups)
+    fps, size = RATES[int(rng.integers(len(RATES)))], SIZES[int(rng.integers(len(SIZES)))]
+    # At least 13 frames, so that twelve moments show twelve of them.
+    seconds = rng.uniform(max(1.0, 13 / fps), 1.8)
+    # Widths per second, such that the clip as a whole goes 0.5 to 1.2 widths.
+    speed = rng.uniform(max(0.5, 0.55 / seconds), min(1.1, 1.15 / seconds))
+    travel = speed * seconds
+    # The other motions are as fast in proportion: slow groups turn and grow less.
+    pace = (travel - 0.5) / 0.7
+    span = np.log(DIAMETER[1] / DIAMETER[0])
+    motion = Motion(travel, 0.62 + 0.56 * pace, rng.uniform(0.18, 0.28), span * (0.86 + 0.5 * pace))
+    backdrop = background(images, split, size, rng)
+    return Group(name, split, suffix, codec, fps, round(seconds * fps), size, motion, backdrop, look(backdrop, rng))

@@ -1,0 +1,111 @@
+"""From decoded frames to square frames of one size: the only place that knows albumentations.
+
+One draw of random numbers per clip, the same for each of its frames. The draw is a function of a seed alone, so it
+does not depend on which worker makes it (an albumentations pipeline that is merely copied into workers draws the same
+numbers in each of them).
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import albumentations as A
+import cv2
+
+import pipeline.video  # noqa: F401  (quiets OpenCV before albumentations imports it)
+from pipeline.config import AugmentationConfig
+
+Fit = Literal["stretch", "crop", "pad"]
+Key = tuple[float, float, float, float, float]
+
+
+def transform_clip(
+    frames: NDArray[np.uint8],
+    size: int,
+    fit: Fit,
+    augmentation: AugmentationConfig | None = None,
+    seed: int = 0,
+) -> NDArray[np.uint8]:
+    """Fit a clip's frames into squares, randomly changed where `augmentation` is given.
+
+    Args:
+        frames: uint8 (T, H, W, 3), RGB.
+        size: height and width of the result in pixels.
+        fit: how a frame becomes square, see `VideoConfig.fit`.
+        augmentation: what to vary; None for evaluation.
+        seed: decides the draw. The same seed gives the same crop, mirror and rotation at every `size`.
+
+    Returns:
+        uint8 (T, size, size, 3), RGB.
+    """
+    shrinking = min(frames.shape[1:3]) >= size
+    pipeline_ = _compose(size, fit, shrinking, None if augmentation is None else _key(augmentation))
+    pipeline_.set_random_seed(seed)
+    return np.asarray(pipeline_(images=frames)["images"], dtype=np.uint8)
+
+
+def _key(augmentation: AugmentationConfig) -> Key:
+    a = augmentation
+    return (a.crop, a.flip, a.rotate, a.brightness, a.saturation)
+
+
+@lru_cache(maxsize=64)
+def _compose(size: int, fit: Fit, shrinking: bool, key: Key | None) -> A.Compose:
+    with warnings.catch_warnings():
+        # albumentations only warns of an argument it does not know, and then ignores it
+        warnings.simplefilter("error", UserWarning)
+        steps = _fit_steps(size, fit, cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
+        if key is not None:
+            # what is random in place comes before what is random in colour: the draws of the former are then the
+            # same whether or not the latter follows
+            steps = [*_crop_steps(key[0]), *steps, *_geometry_steps(key), *_colour_steps(key)]
+        return A.Compose(steps)
+
+
+def _fit_steps(size: int, fit: Fit, interpolation: int) -> list[A.BasicTransform]:
+    if fit == "stretch":
+        return [A.Resize(size, size, interpolation=interpolation)]
+    if fit == "crop":
+        return [A.SmallestMaxSize(max_size=size, interpolation=interpolation), A.CenterCrop(size, size)]
+    return [A.LongestMaxSize(max_size=size, interpolation=interpolation), A.PadIfNeeded(size, size)]
+
+
+def _crop_steps(area: float) -> list[A.BasicTransform]:
+    """Cut up to the same share from each border, so that the crop keeps about the frame's own shape."""
+    if area >= 1:
+        return []
+    border = (1 - area**0.5) / 2
+    return [A.RandomCropFromBorders(crop_left=border, crop_right=border, crop_top=border, crop_bottom=border, p=1)]
+
+
+def _geometry_steps(key: Key) -> list[A.BasicTransform]:
+    _, flip, rotate, _, _ = key
+    steps: list[A.BasicTransform] = []
+    if flip > 0:
+        steps.append(A.HorizontalFlip(p=flip))
+    if rotate > 0:
+        steps.append(A.Rotate(limit=(-rotate, rotate), border_mode=cv2.BORDER_REFLECT_101, p=1))
+    return steps
+
+
+def _colour_steps(key: Key) -> list[A.BasicTransform]:
+    _, _, _, brightness, saturation = key
+    if brightness == 0 and saturation == 0:
+        return []
+    return [
+        A.ColorJitter(
+            brightness=(max(0.0, 1 - brightness), 1 + brightness),
+            contrast=(max(0.0, 1 - brightness), 1 + brightness),
+            saturation=(max(0.0, 1 - saturation), 1 + saturation),
+            hue=(0, 0),
+            p=1,
+        )
+    ]

@@ -1,0 +1,100 @@
+"""One stream's way from its features to the logits: standardise, project, recur, pool, score."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.config import RecurrentConfig
+from pipeline.errors import ConfigError
+from pipeline.model.pooling import Pooling
+from pipeline.model.recurrent import Recurrent, valid_mask
+
+# A feature that moves a hundred times less than the average one carries noise: it is not blown up to size 1.
+SMALLEST_SHARE = 1e-2
+SMALLEST_STD = 1e-6
+
+
+class Standardisation(nn.Module):
+    """(x - mean) / std per feature, with numbers taken from the training clips; nothing until they are set.
+
+    The two buffers are part of the state dict, so a checkpoint carries them.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("std", torch.ones(size))
+
+    def fit(self, mean: Tensor, std: Tensor) -> None:
+        """Set the numbers, float (D,) each; standard deviations near 0 are raised to a floor.
+
+        Raises:
+            ValueError: another size, or a number that is not finite.
+        """
+        if mean.shape != self.mean.shape or std.shape != self.std.shape:
+            size = len(self.mean)
+            raise ValueError(f"standardisation needs ({size},), got {tuple(mean.shape)} and {tuple(std.shape)}")
+        if not (mean.isfinite().all() and std.isfinite().all()):
+            raise ValueError("standardisation needs finite numbers")
+        floor = max(float(std.double().mean()) * SMALLEST_SHARE, SMALLEST_STD)
+        self.mean.copy_(mean)
+        self.std.copy_(std.clamp(min=floor))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (..., D) to standardised features (..., D)."""
+        return (features - self.mean) / self.std
+
+
+class Branch(nn.Module):
+    """The head of one stream.
+
+    Args:
+        size: D, size of a moment's feature vector.
+        classes: K.
+        config: projection, kind and size of the recurrence, pooling, dropout.
+    """
+
+    def __init__(self, size: int, classes: int, config: RecurrentConfig) -> None:
+        super().__init__()
+        self.standardisation = Standardisation(size)
+        self.projection: nn.Module = nn.Identity()
+        if config.projection:
+            self.projection = nn.Sequential(nn.Linear(size, config.projection), nn.ReLU())
+            size = config.projection
+        self.dropout = nn.Dropout(config.dropout)
+        self.recurrent = Recurrent(size, config)
+        hidden = self.recurrent.output_size
+        self.pooling = Pooling(config.pooling, hidden, self.recurrent.bidirectional)
+        self.output = nn.Linear(hidden, classes)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Features (B, T, D) and lengths int64 (B), 1..T, to logits (B, K); the padding is never read."""
+        mask = valid_mask(lengths, features.shape[1], features.device).unsqueeze(-1)
+        # Masked before the first layer: its gradient would otherwise see whatever stands in the padding.
+        features = features.masked_fill(~mask, 0.0)
+        hidden, _ = self.recurrent(self._prepare(features), lengths)
+        return self.output(self.dropout(self.pooling(hidden, lengths)))
+
+    def step(self, features: Tensor, state: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
+        """One moment (B, D): the logits (B, K) of all moments so far, and the state for the next call.
+
+        Raises:
+            ConfigError: bidirectional.
+        """
+        if not self.recurrent.streamable:
+            raise ConfigError("a bidirectional model reads the whole clip and cannot be fed step by step")
+        before = state or {"recurrent": None, "pooling": None}
+        lengths = torch.ones(features.shape[0], dtype=torch.int64)
+        prepared = self._prepare(features.unsqueeze(1))
+        hidden, recurrent = self.recurrent(prepared, lengths, before["recurrent"])
+        pooled, pooling = self.pooling.step(hidden.squeeze(1), before["pooling"])
+        return self.output(self.dropout(pooled)), {"recurrent": recurrent, "pooling": pooling}
+
+    def _prepare(self, features: Tensor) -> Tensor:
+        return self.dropout(self.projection(self.standardisation(features)))

@@ -1,0 +1,274 @@
+"""A trained model as a folder: model.safetensors and model.json, all that is needed to classify.
+
+A checkpoint is written beside its place and renamed into it. A replaced one is first renamed aside, to
+`.NAME.old`, which `load` reads where a killed process left no other: at every moment one of the two is whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from argparse import ArgumentError
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+from jsonargparse import ArgumentParser
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipeline.config import Config
+from pipeline.errors import CheckpointError, UserError
+from pipeline.model.classifier import Classifier, build_classifier
+
+FORMAT = 1
+TENSORS = "model.safetensors"
+CARD = "model.json"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What model.json holds.
+
+    Attributes:
+        config: the resolved configuration (`pipeline.config.to_dict`): architecture, preprocessing, sampling.
+        classes: class names in the order of the logits; the only place they come from.
+        split: digest of the split, and the content digests of the train, val and test clips.
+        metrics: what was measured; a number that is not finite is stored as null.
+        versions: of the libraries it was trained with.
+        extra: anything else worth keeping.
+        format: version of this layout.
+    """
+
+    config: dict[str, Any]
+    classes: list[str]
+    split: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+def save(folder: str | Path, weights: Mapping[str, Tensor], card: Card) -> None:
+    """Write the checkpoint, replacing the one that may be there as a whole.
+
+    Args:
+        folder: its place.
+        weights: the model's state dict.
+        card: the rest.
+
+    Raises:
+        CheckpointError: the folder holds other things than a checkpoint, or cannot be written.
+    """
+    folder = _named(Path(folder))
+    try:
+        _refuse_foreign(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(f".{glob.escape(folder.name)}.new-*"):
+            shutil.rmtree(left, ignore_errors=True)  # of a save that was killed
+        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
+        try:
+            _write(new, weights, card)
+            _replace(folder, new)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot write the checkpoint ({error})") from error
+
+
+def load(folder: str | Path) -> tuple[Classifier, Card]:
+    """Read a checkpoint: the model on the CPU in evaluation mode, and its card.
+
+    Raises:
+        CheckpointError: the folder or a file is missing, is damaged, is of another format, or does not fit.
+    """
+    place = _find(Path(folder))
+    card = _read_card(place / CARD)
+    try:
+        config = config_of(card)
+        # The random start weights are overwritten below; drawing them must not disturb the caller's seed.
+        with torch.random.fork_rng(devices=[]):
+            model = build_classifier(config, len(card.classes), load=False)
+    except CheckpointError as error:
+        raise CheckpointError(f"{place / CARD}: {error}") from error
+    except UserError as error:
+        raise CheckpointError(f"{place / CARD}: its config cannot be built: {error}") from error
+    _fill(model, _read_tensors(place / TENSORS), place / TENSORS)
+    return model.eval(), card
+
+
+def digest(folder: str | Path) -> str:
+    """Sha256 (hex) of model.safetensors followed by model.json: names this very model in every result.
+
+    Raises:
+        CheckpointError: the folder or a file is missing.
+    """
+    place = _find(Path(folder))
+    found = hashlib.sha256()
+    for name in (TENSORS, CARD):
+        with (place / name).open("rb") as file:
+            while block := file.read(1 << 20):
+                found.update(block)
+    return found.hexdigest()
+
+
+def config_from_dict(nested: dict[str, Any]) -> Config:
+    """The inverse of `pipeline.config.to_dict`, with the same checks as the command line.
+
+    Keys that are missing take their defaults.
+
+    Raises:
+        CheckpointError: an unknown key, or a value of the wrong type or range.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Config)
+    try:
+        parser.parse_object(nested)
+        return _construct(Config, nested)
+    except (ArgumentError, UserError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"config does not fit this version: {' '.join(str(error).split())}") from error
+
+
+def _construct(kind: type[Any], values: Any) -> Any:
+    """A dataclass from checked values as they are: the parser itself would read the text "null" as None."""
+    if not isinstance(values, dict):
+        raise TypeError(f"{kind.__name__} is '{values}', not a section")
+    hints = get_type_hints(kind)
+    return kind(
+        **{
+            key: _construct(hints[key], value) if dataclasses.is_dataclass(hints[key]) else value
+            for key, value in values.items()
+        }
+    )
+
+
+def config_of(card: Card) -> Config:
+    """The configuration a checkpoint was trained with."""
+    return config_from_dict(card.config)
+
+
+def _write(new: Path, weights: Mapping[str, Tensor], card: Card) -> None:
+    """Both files, on the disk before they get their name."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    save_file(tensors, new / TENSORS)
+    text = json.dumps(_finite(dataclasses.asdict(card)), indent=2, ensure_ascii=False, allow_nan=False)
+    (new / CARD).write_text(text + "\n", encoding="utf-8")
+    new.chmod(0o755)  # mkdtemp's 0o700 would keep a served model from its server
+    for path in (new / TENSORS, new / CARD, new):
+        _sync(path)
+
+
+def _replace(folder: Path, new: Path) -> None:
+    aside = _aside(folder)
+    if folder.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+    new.rename(folder)
+    _sync(folder.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Ask the system to put a file's or folder's content on the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _named(folder: Path) -> Path:
+    """The folder under its own name where it was given as "." or "..": its neighbours are named after it."""
+    return folder.resolve() if folder.name in ("", "..") else folder
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Replacing a folder deletes what is in it: only ever a checkpoint."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file; a checkpoint is a folder")
+    for item in sorted(folder.iterdir()):
+        if item.name not in (TENSORS, CARD):
+            raise CheckpointError(f"{folder} holds {item.name}, no part of a checkpoint; choose another folder")
+
+
+def _find(folder: Path) -> Path:
+    """The folder, or the one it was replaced from where the replacement was killed half way."""
+    folder = _named(folder)
+    place = folder if folder.exists() else _aside(folder)
+    if not place.is_dir():
+        what = "is a file; a checkpoint is a folder" if folder.is_file() else "no such checkpoint folder"
+        raise CheckpointError(f"{folder}: {what}")
+    for name in (CARD, TENSORS):
+        if not (place / name).is_file():
+            raise CheckpointError(f"{folder}: {name} is missing, so this is no checkpoint")
+    return place
+
+
+def _read_card(path: Path) -> Card:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged ({error})") from error
+    if not isinstance(found, dict) or "format" not in found:
+        raise CheckpointError(f"{path} is damaged (it is not a checkpoint's card)")
+    if found["format"] != FORMAT:
+        raise CheckpointError(f"{path} has format {found['format']}; this version reads format {FORMAT}")
+    types = {"config": dict, "classes": list, "split": dict, "metrics": dict, "versions": dict, "extra": dict}
+    for key, wanted in types.items():
+        if not isinstance(found.get(key), wanted):
+            raise CheckpointError(f"{path} is damaged ('{key}' is missing or no {wanted.__name__})")
+    if not found["classes"] or not all(isinstance(name, str) for name in found["classes"]):
+        raise CheckpointError(f"{path} is damaged ('classes' must be a list of names)")
+    return Card(**{key: found[key] for key in (*types, "format")})
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged ({error})") from error
+
+
+def _fill(model: Classifier, tensors: dict[str, Tensor], path: Path) -> None:
+    """Strict copy: every tensor of the model, with its shape and type, and no other."""
+    wanted = model.state_dict()
+    for name in sorted(wanted.keys() | tensors.keys()):
+        if name not in tensors:
+            raise CheckpointError(f"{path} does not fit its card: it has no '{name}'")
+        if name not in wanted:
+            raise CheckpointError(f"{path} does not fit its card: '{name}' is not part of the model")
+        found, expected = (
+            (tuple(tensors[name].shape), tensors[name].dtype),
+            (tuple(wanted[name].shape), wanted[name].dtype),
+        )
+        if found != expected:
+            raise CheckpointError(f"{path} does not fit its card: '{name}' is {found}, the model has {expected}")
+    model.load_state_dict(tensors)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no word for NaN and infinity: null."""
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

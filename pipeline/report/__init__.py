@@ -1,0 +1,1 @@
+"""What a person looks at: numbers with their intervals, figures and tables. Numbers in, files out."""

@@ -1,0 +1,1 @@
+"""The pipeline, a file per stage: plain values in, a small frozen dataclass out."""

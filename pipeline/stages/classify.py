@@ -1,0 +1,146 @@
+"""Classify: label files with a trained model, one row per input, nothing lost."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DataError
+from pipeline.report.tables import check_suffix, write_results
+from pipeline.stages.predict import Prediction, Predictor
+from pipeline.stages.progress import bar, say
+from pipeline.video.reader import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_image_folder
+
+LIST_SUFFIXES = (".txt", ".lst", ".list")
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What a classification came to: counts, where the table is, and the rows themselves."""
+
+    rows: int
+    ok: int
+    failed: int
+    out: str | None
+    reasons: dict[str, int]
+    table: list[dict[str, Any]]
+
+
+def classify(
+    predictor: Predictor, sources: Sequence[str], out: Path | None = None, top_k: int = 5, workers: int = -1
+) -> Classified:
+    """Label files.
+
+    Args:
+        predictor: the model.
+        sources: files, folders (searched to any depth), globs, list files (one path a line), folders of images.
+        out: table to write: .csv, .jsonl or .parquet.
+        top_k: classes named per row.
+        workers: decoding processes.
+
+    Raises:
+        DataError: an input does not exist, holds no video, or nothing could be classified.
+    """
+    if out is not None:
+        check_suffix(out)
+    paths = find_files(sources)
+    rows: list[dict[str, Any]] = []
+    with bar("classifying", len(paths)) as advance:
+        for prediction in predictor.predict(paths, workers):
+            rows.append(result_row(prediction, predictor, top_k))
+            advance(1)
+    if out is not None:
+        write_results(rows, out)
+    reasons = Counter(row["status"] for row in rows if row["status"] != "ok")
+    failed = sum(reasons.values())
+    for row in [row for row in rows if row["status"] != "ok"][:SHOWN]:
+        say(f"not classified: {row['path']}: {row['status']}")
+    if failed > SHOWN:
+        say(f"... and {failed - SHOWN} more")
+    if failed == len(rows):
+        where = f"; the reasons are in {out}" if out else ""
+        raise DataError(f"none of the {len(rows)} files could be classified{where}")
+    return Classified(len(rows), len(rows) - failed, failed, str(out) if out else None, dict(reasons), rows)
+
+
+def result_row(prediction: Prediction, predictor: Predictor, top_k: int) -> dict[str, Any]:
+    """One row of the results table; a file that could not be read has its reason as status."""
+    if prediction.probabilities is None:
+        reason = str(prediction.error.reason) if prediction.error else ""
+        return {"path": prediction.path, "status": reason, "model": predictor.digest}
+    p = prediction.probabilities
+    order = (-p).argsort(kind="stable")
+    runner_up = float(p[order[1]]) if len(order) > 1 else 0.0
+    return {
+        "path": prediction.path,
+        "status": "ok",
+        "label": predictor.classes[order[0]],
+        "probability": float(p[order[0]]),
+        "top_k": [{"label": predictor.classes[i], "probability": float(p[i])} for i in order[:top_k]],
+        "margin": float(p[order[0]]) - runner_up,
+        "frames": prediction.frames,
+        "duration": prediction.duration,
+        "model": predictor.digest,
+        "seconds": prediction.seconds,
+    }
+
+
+def find_files(sources: Iterable[str]) -> list[str]:
+    """Every file to classify, each once, in the order of the sources; folders in the order of their names.
+
+    Raises:
+        DataError: a source does not exist or holds nothing to classify.
+    """
+    found: dict[str, None] = {}
+    for source in sources:
+        found.update(dict.fromkeys(_expand(source)))
+    return list(found)
+
+
+def _expand(source: str) -> list[str]:
+    path = Path(source)
+    if path.is_dir():
+        files = [source] if is_image_folder(source) else _walk(path)
+        if not files:
+            raise DataError(f"{source}: no video and no image in this folder")
+        return files
+    if path.exists() or path.is_symlink():
+        return _read_list(path) if path.suffix.lower() in LIST_SUFFIXES else [source]
+    matches = sorted(glob.glob(source, recursive=True))
+    if not matches:
+        raise DataError(f"{source}: no such file or folder")
+    return [file for match in matches for file in _expand(match)]
+
+
+def _walk(folder: Path) -> list[str]:
+    """Videos and images below a folder, hidden ones left out; a folder of images is one clip."""
+    files = []
+    for current, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        clips = [name for name in folders if is_image_folder(os.path.join(current, name))]
+        folders[:] = [name for name in folders if name not in clips]
+        shown = [name for name in names if not name.startswith(".")]
+        videos = [name for name in shown if Path(name).suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES]
+        files += [os.path.join(current, name) for name in sorted(videos + clips)]
+    return files
+
+
+def _read_list(path: Path) -> list[str]:
+    """One path a line, relative to the list's folder; empty lines and lines that start with # are passed over.
+
+    A file that does not exist becomes a row of the results, like any other that cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    named = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not named:
+        raise DataError(f"{path}: the list names no file")
+    return [name if os.path.isabs(name) else str(path.parent / name) for name in named]

@@ -1,0 +1,44 @@
+"""Which device, which precision, how many workers."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from pipeline.errors import ConfigError
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the first GPU where there is one; anything else is taken by its PyTorch name.
+
+    Raises:
+        ConfigError: the name is not a device, or this machine has no such device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(f"device '{name}' cannot be used here: {reason}") from None
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of mixed precision; float32 means none."""
+    if name == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+
+
+def choose_workers(workers: int) -> int:
+    """-1: one decoding process per usable core, at most 8."""
+    if workers >= 0:
+        return workers
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)

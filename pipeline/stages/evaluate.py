@@ -1,0 +1,151 @@
+"""Evaluate: honest numbers on clips that were used for no choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from pipeline.errors import DataError, Reason
+from pipeline.model import checkpoint
+from pipeline.report.figures import confusion_figure, per_class_figure
+from pipeline.report.metrics import evaluate_predictions
+from pipeline.report.tables import per_class_table, write_json
+from pipeline.stages.ingest import clip_files, failures, ingest
+from pipeline.stages.predict import Prediction, Predictor
+from pipeline.stages.progress import bar, say
+
+Which = Literal["test", "val", "train", "all"]
+
+
+def score(
+    predictor: Predictor, table: pd.DataFrame, workers: int = -1, vanished: Sequence[str] = ()
+) -> tuple[dict[str, Any], list[Prediction]]:
+    """Classify the rows of a catalog and compare with their labels.
+
+    Every row counts: one that cannot be read is named under `failed` and lowers the coverage.
+
+    Args:
+        predictor: the model.
+        table: catalog rows (path, label, unit or group, status, times, ...), failed files included.
+        workers: decoding processes.
+        vanished: clips that should be scored and are not in the table any more; they lower the coverage too.
+
+    Returns:
+        The metrics of `evaluate_predictions`, and the prediction of each readable row, in order.
+
+    Raises:
+        DataError: a label that the model does not know, or nothing that can be scored.
+    """
+    _check_classes(sorted(set(table["label"])), predictor.classes)
+    readable = table[table["status"] == "ok"]
+    files = clip_files(readable, predictor.classes)
+    predictions = []
+    with bar("scoring", len(files)) as advance:
+        for prediction in predictor.predict(files, workers):
+            predictions.append(prediction)
+            advance(1)
+    scored = [i for i, prediction in enumerate(predictions) if prediction.probabilities is not None]
+    lost = [{"path": p.path, "reason": str(p.error.reason)} for p in predictions if p.error is not None]
+    units = readable["unit"].tolist() if "unit" in readable else [file.path for file in files]
+    probabilities = [p.probabilities for p in predictions if p.probabilities is not None]
+    metrics = evaluate_predictions(
+        paths=[files[i].path for i in scored],
+        labels=np.array([files[i].label for i in scored], dtype=np.int64),
+        probabilities=np.array(probabilities).reshape(len(scored), len(predictor.classes)),
+        classes=predictor.classes,
+        groups=[str(units[i]) for i in scored],
+        expected=len(table) + len(vanished),
+        failed=failures(table[table["status"] != "ok"])
+        + lost
+        + [{"path": name, "reason": str(Reason.NOT_FOUND)} for name in vanished],
+    )
+    return metrics, predictions
+
+
+def evaluate(
+    predictor: Predictor, data: str | None, split: Which = "test", out: Path | None = None, workers: int = -1
+) -> dict[str, Any]:
+    """Score a checkpoint on a data set.
+
+    Clips are recognised by their content, wherever they lie now: the checkpoint knows which it was trained on. By
+    default those of its own test split are scored; in a data set that has none of them, all clips that it has not
+    seen.
+
+    Args:
+        predictor: the model.
+        data: folder or list; None: the data it was trained on.
+        split: which clips of the checkpoint's own split; `all` includes those it learned from, and says so.
+        out: folder for metrics.json, per_class.csv and pictures.
+        workers: decoding processes.
+
+    Returns:
+        The metrics, with `split`, `data`, `model` and `seen`: how many clips were kept out because the model learned
+        from them.
+
+    Raises:
+        DataError: nothing to score.
+    """
+    config = checkpoint.config_of(predictor.card).data
+    config = replace(config, root=data or config.root)
+    table = ingest(config, split=False).table
+    chosen, seen = select(table, predictor.card.split, split)
+    if seen:
+        say(f"{seen} clips are not scored: the model learned from them (--split all scores them too)")
+    if chosen.empty:
+        raise DataError(f"{config.root}: no clip of the {split} split is there")
+    own = predictor.card.split.get(split, []) if data is None else []
+    vanished = sorted(set(own) - set(identities(table)))
+    metrics, _ = score(predictor, chosen, workers, vanished)
+    metrics |= {"split": split, "data": str(config.root), "model": predictor.digest, "seen": seen}
+    if out is not None:
+        write_report(metrics, out)
+    return metrics
+
+
+def select(table: pd.DataFrame, own: dict[str, Any], split: Which) -> tuple[pd.DataFrame, int]:
+    """The rows to score, and how many were kept out because the model has seen them.
+
+    Args:
+        table: a catalog.
+        own: the checkpoint's split: content identities of its train, val and test clips.
+        split: see `evaluate`.
+    """
+    if split == "all":
+        return table, 0
+    identity = identities(table)
+    mine = identity.isin(set(own.get(split, [])))
+    if mine.any() or split != "test":
+        return table[mine], 0
+    known = identity.isin(set(own.get("train", [])) | set(own.get("val", [])))
+    return table[~known], int(known.sum())
+
+
+def identities(table: pd.DataFrame) -> pd.Series[str]:
+    """What a clip is recognised by: the start of its content's digest; the file name of one that cannot be read."""
+    names = "path:" + table["path"].map(lambda path: Path(path).name)
+    digests = table["digest"].fillna("").str.slice(0, 24)
+    return digests.where(digests != "", names)
+
+
+def write_report(metrics: dict[str, Any], folder: Path) -> None:
+    """metrics.json, per_class.csv, confusion.png and per_class.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(metrics, folder / "metrics.json")
+    per_class_table(metrics, folder / "per_class.csv")
+    classes = [row["class"] for row in metrics["per_class"]]
+    confusion_figure(metrics["confusion"], classes, folder / "confusion.png")
+    per_class_figure(metrics["per_class"], folder / "per_class.png")
+
+
+def _check_classes(found: Sequence[str], known: Sequence[str]) -> None:
+    unknown = [name for name in found if name not in set(known)]
+    if unknown:
+        raise DataError(
+            f"the data has classes that the model does not know: {', '.join(unknown)}; "
+            f"it was trained on: {', '.join(known)}"
+        )

@@ -1,0 +1,59 @@
+"""What the commands print for a person, where there is no --json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.report.tables import text_table
+from pipeline.stages.classify import Classified
+from pipeline.stages.doctor import Check
+from pipeline.stages.ingest import Ingested
+
+
+def ingest_text(result: Ingested, out: Path | None) -> str:
+    """Clips per class and split, the reasons of failed files, the digests."""
+    splits = ("train", "val", "test")
+    counts = result.table.groupby(["label", "split"]).size()
+    rows = [[name, *(str(int(counts.get((name, split), 0))) for split in splits)] for name in result.classes]
+    rows.append(["all", *(str(int((result.table["split"] == split).sum())) for split in splits)])
+    lines = [text_table(["class", *splits], rows), _counts_text(result.summary)]
+    lines.append(f"units that never straddle a split: {result.table['unit'].nunique()}")
+    lines.append(f"dataset digest {result.digest[:12]}, split digest {result.split_digest[:12]}")
+    if out is not None:
+        lines.append(f"catalog {out}")
+    return "\n".join(lines)
+
+
+def classify_text(result: Classified) -> str:
+    """The table itself where no file was asked for, else counts and where the file is."""
+    if result.out is not None:
+        counts = [f"{result.rows} rows, {result.ok} classified, {result.failed} failed"]
+        counts += [f"  {count} x {reason}" for reason, count in result.reasons.items()]
+        return "\n".join([*counts, f"table {result.out}"])
+    rows = [
+        [row["path"], row.get("label") or row["status"], f"{row['probability']:.3f}" if "probability" in row else ""]
+        for row in result.table
+    ]
+    return text_table(["path", "label", "probability"], rows)
+
+
+def doctor_text(checks: list[Check]) -> str:
+    """One line per check; the remedy under one that failed."""
+    lines = []
+    for check in checks:
+        lines.append(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.found}")
+        if not check.ok and check.fix:
+            lines.append(f"      fix: {check.fix}")
+    return "\n".join(lines)
+
+
+def files_text(found: dict[str, Any]) -> str:
+    """Each file that gives no clip with its reason, then the counts."""
+    lines = [f"{item['path']}: {item['reason']}" for item in found["failures"]]
+    return "\n".join([*lines, _counts_text(found)])
+
+
+def _counts_text(summary: dict[str, Any]) -> str:
+    reasons = "".join(f"\n  {count} x {reason}" for reason, count in summary["reasons"].items())
+    return f"{summary['files']} files, {summary['ok']} ok, {summary['failed']} failed{reasons}"

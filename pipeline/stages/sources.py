@@ -1,0 +1,96 @@
+"""Where the batches of a training come from: files decoded anew each epoch, or stored features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from pipeline.config import TrainingConfig
+from pipeline.data.batches import Batch, ClipFile, ClipLoader, Request, collate, view_seed
+from pipeline.data.clips import Plan
+from pipeline.data.features import FeatureStore, feature_key
+
+
+class Source(Protocol):
+    """Clips of one split, epoch by epoch."""
+
+    labels: list[int]
+
+    def batches(self, epoch: int, order: Sequence[int] | None) -> Iterator[Batch]:
+        """Batches of the clips in `order`, as random views of this epoch; None: all, in order, unchanged."""
+
+
+class FileSource:
+    """Decodes the files each time; for an encoder that is trained."""
+
+    def __init__(self, files: Sequence[ClipFile], plan: Plan, config: TrainingConfig, workers: int, seed: int) -> None:
+        self.labels = [file.label for file in files]
+        self._seed = seed
+        self._loader = ClipLoader(files, plan, config.batch_size, workers)
+
+    def batches(self, epoch: int, order: Sequence[int] | None) -> Iterator[Batch]:
+        """See `Source`."""
+        if order is None:
+            return self._loader.batches([(index, None) for index in range(len(self.labels))])
+        return self._loader.batches([(index, view_seed(self._seed, epoch, index)) for index in order])
+
+
+class FeatureSource:
+    """Reads stored features; for a frozen encoder.
+
+    Args:
+        files: the clips.
+        requests: per clip the views that are stored, the plain one first.
+        store, plan, encoders: make up the key of each view, see `feature_key`.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[ClipFile],
+        requests: Sequence[Sequence[Request]],
+        store: FeatureStore,
+        plan: Plan,
+        encoders: str,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self.labels = [file.label for file in files]
+        self._keys = [
+            [feature_key(file.digest, plan, encoders, view) for _, view in views]
+            for file, views in zip(files, requests, strict=True)
+        ]
+        self._store = store
+        self._batch_size = batch_size
+        self._seed = seed
+
+    def batches(self, epoch: int, order: Sequence[int] | None) -> Iterator[Batch]:
+        """See `Source`."""
+        rng = np.random.default_rng([self._seed, epoch, 1])  # 1: not the numbers of `epoch_order`
+        indices = range(len(self.labels)) if order is None else order
+        for start in range(0, len(indices), self._batch_size):
+            chosen = indices[start : start + self._batch_size]
+            views = [0 if order is None else int(rng.integers(len(self._keys[i]))) for i in chosen]
+            features = [self.features(i, view) for i, view in zip(chosen, views, strict=True)]
+            yield collate(features, [self.labels[i] for i in chosen])
+
+    def features(self, index: int, view: int = 0) -> dict[str, np.ndarray]:
+        """Per stream float32 (T, D) of one clip's view."""
+        found = self._store.get(self._keys[index][view])
+        if found is None:
+            raise RuntimeError("a feature vanished from the store while training; was the cache cleared?")
+        return found  # type: ignore[return-value]
+
+
+def epoch_order(labels: Sequence[int], balance: str, seed: int, epoch: int) -> list[int]:
+    """Which clips an epoch reads, in which order: all once, or drawn so that each class is equally likely.
+
+    A function of its arguments alone, so that a resumed training reads what the interrupted one would have.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    if balance != "sampler":
+        return [int(i) for i in rng.permutation(len(labels))]
+    counts = np.bincount(labels)
+    chance = 1.0 / counts[np.asarray(labels)]
+    return [int(i) for i in rng.choice(len(labels), size=len(labels), p=chance / chance.sum())]

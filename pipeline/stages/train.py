@@ -1,0 +1,282 @@
+"""Train: from a folder of labelled clips to a tested checkpoint, in one MLflow run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from pipeline.config import Config, flatten, to_dict
+from pipeline.data import catalog, splits
+from pipeline.data.batches import ClipFile
+from pipeline.data.clips import Plan
+from pipeline.data.features import FeatureStore
+from pipeline.errors import CheckpointError, ConfigError, DataError, TrackingError, UserError
+from pipeline.model import checkpoint
+from pipeline.model.checkpoint import Card
+from pipeline.model.classifier import Classifier, build_classifier
+from pipeline.model.trunk import check_name
+from pipeline.report.figures import curves_figure
+from pipeline.report.metrics import format_interval
+from pipeline.report.tables import write_json
+from pipeline.stages.devices import choose_device, choose_workers
+from pipeline.stages.evaluate import identities, score, write_report
+from pipeline.stages.extract import encoders_digest, extract, standardise, training_views
+from pipeline.stages.fit import Fitted, fit
+from pipeline.stages.ingest import Ingested, ingest
+from pipeline.stages.predict import Predictor
+from pipeline.stages.progress import say
+from pipeline.stages.resume import NAME as RESUME
+from pipeline.stages.resume import TrainingState, read_state
+from pipeline.stages.sources import FeatureSource, FileSource, Source
+from pipeline.tracking.runs import Run, start
+
+RESULT = "result.json"
+LIBRARIES = ("torch", "torchvision", "opencv-python", "albumentations", "mlflow", "video-lstm")
+RESUMABLE = ("training.device", "training.workers", "tracking.", "name")
+"""Options that a resumed training may change: they decide where it runs, not what comes out."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training came to.
+
+    Attributes:
+        checkpoint: folder of the best checkpoint.
+        run_id: MLflow run; None when tracking is off.
+        test: metrics on the test split.
+        folder: everything else: catalog, last checkpoint, report.
+    """
+
+    checkpoint: str
+    run_id: str | None
+    test: dict[str, Any]
+    folder: str
+
+
+def train(config: Config, out: Path | None = None, fresh: bool = False, resume: bool = False) -> Trained:
+    """Train, evaluate and record one model.
+
+    An unfinished training in the folder is continued, in its MLflow run; the numbers are those of a training that
+    was never interrupted.
+
+    Args:
+        config: everything.
+        out: the run's folder; None: runs/NAME, or the next free runs/NAME-2, -3, ...
+        fresh: start over, replacing what is in the folder.
+        resume: insist on continuing.
+
+    Raises:
+        UserError: whatever the user can mend: no data, a finished run in the way, a store that does not answer.
+    """
+    device = choose_device(config.training.device)
+    _check_encoder(config)
+    folder, state = _open_folder(config, out, fresh, resume)
+    data = ingest(config.data, folder / "catalog.parquet")
+    _check_data(data)
+    if state is not None and state.data != data.split_digest:
+        raise DataError(f"{folder}: the data changed since this training began; start over with --fresh")
+    (folder / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    torch.manual_seed(config.seed)
+    model = build_classifier(config, len(data.classes)).to(device)
+    run = start(config.tracking, config.name, state.run_id if state else None)
+    try:
+        state = state or TrainingState(flatten(to_dict(config)), data.split_digest, run.run_id)
+        trained = _train_tracked(config, folder, data, model, state, run, device)
+    except BaseException as error:
+        with suppress(TrackingError):  # the store may be what failed; the error itself must come through
+            run.tags({"failure": f"{type(error).__name__}: {error}"[:500]})
+            run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    run.finish("FINISHED")
+    return trained
+
+
+def _check_encoder(config: Config) -> None:
+    """What can be known to be wrong before hours of decoding."""
+    check_name(config.encoder.name)
+    if config.encoder.frozen and config.encoder.weights == "none" and "rgb" in config.video.stream_names:
+        raise ConfigError("a frozen encoder without weights never learns; set encoder.weights, or encoder.frozen false")
+
+
+def _open_folder(config: Config, out: Path | None, fresh: bool, resume: bool) -> tuple[Path, TrainingState | None]:
+    """The run's folder, and where its unfinished training stands; None starts a new one."""
+    folder = out or _free_folder(Path("runs") / config.name, fresh)
+    if fresh:
+        _clear(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({error.strerror}); choose another --out") from None
+    if (folder / RESULT).exists():
+        raise UserError(f"{folder} holds a finished training; choose another --out, or replace it with --fresh")
+    state = read_state(folder)
+    if state is None:
+        if resume:
+            raise CheckpointError(f"{folder} holds no unfinished training to resume")
+        return folder, None
+    changed = _changed(state.config, flatten(to_dict(config)))
+    if changed:
+        raise UserError(
+            f"{folder} holds an unfinished training with another {', '.join(changed[:3])}; "
+            "continue it with its own options, start over with --fresh, or choose another --out"
+        )
+    say(f"continuing the training in {folder} after epoch {state.epoch}")
+    return folder, state
+
+
+def _free_folder(wanted: Path, fresh: bool) -> Path:
+    folder, number = wanted, 1
+    while (folder / RESULT).exists() and not fresh:
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
+    return folder
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a training writes, and nothing else that may lie in the folder."""
+    for name in ("best", "last", "report"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (RESULT, RESUME, "catalog.parquet", "config.yaml"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    return [
+        key
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not key.startswith(RESUMABLE)
+    ]
+
+
+def _check_data(data: Ingested) -> None:
+    if len(data.classes) < 2:
+        raise DataError(f"only one class, '{data.classes[0]}': there is nothing to tell apart")
+    for split in ("train", "test"):
+        if not data.files(split):
+            raise DataError(f"no readable clip in the {split} split; see data.{split} and video-lstm doctor DATA")
+    missing = sorted(set(data.classes) - {data.classes[file.label] for file in data.files("train")})
+    if missing:
+        say(f"no training clip for: {', '.join(missing)}; the model cannot learn what it never sees")
+
+
+def _train_tracked(
+    config: Config,
+    folder: Path,
+    data: Ingested,
+    model: Classifier,
+    state: TrainingState,
+    run: Run,
+    device: torch.device,
+) -> Trained:
+    _describe(run, config, data)
+    train_source, val_source = _sources(config, data, model, state, device)
+    card = _card(config, data, state)
+    for row in state.history:
+        _record(run, row)  # epochs that were safe on disk but had not reached the store
+    fitted = fit(model, train_source, val_source, config, state, card, folder, device, lambda row: _record(run, row))
+    return _finish(config, folder, data, fitted, run, device)
+
+
+def _sources(
+    config: Config, data: Ingested, model: Classifier, state: TrainingState, device: torch.device
+) -> tuple[Source, Source | None]:
+    """Where the batches come from: the feature store for a frozen encoder, the files for one that is trained."""
+    plan, workers = Plan.of(config), choose_workers(config.training.workers)
+    train_files, val_files = data.files("train"), data.files("val")
+    store = FeatureStore(Path(catalog.cache_dir()) / "features")
+    if not model.frozen:
+        if state.epoch == 0:
+            standardise(model, train_files, plan, store, "", workers, config.seed)
+        settings = config.training
+        val = FileSource(val_files, plan, settings, workers, config.seed) if val_files else None
+        return FileSource(train_files, plan, settings, workers, config.seed), val
+    encoders = encoders_digest(model, config.encoder.grid)
+    kept: list[list[ClipFile]] = []
+    for files, views in ((train_files, config.augmentation.views), (val_files, 1)):
+        failed = extract(model, files, training_views(files, views), plan, store, encoders, device, workers)
+        state.failed |= failed
+        kept.append([file for file in files if file.path not in failed])
+    if state.epoch == 0:
+        standardise(model, kept[0], plan, store, encoders, workers, config.seed)
+    sources = [
+        FeatureSource(
+            files, training_views(files, views), store, plan, encoders, config.training.batch_size, config.seed
+        )
+        for files, views in zip(kept, (config.augmentation.views, 1), strict=True)
+    ]
+    return sources[0], sources[1] if kept[1] else None
+
+
+def _card(config: Config, data: Ingested, state: TrainingState) -> Card:
+    identity = identities(data.table)
+    split = {name: identity[data.table["split"] == name].tolist() for name in ("train", "val", "test")}
+    versions = {}
+    for library in LIBRARIES:
+        try:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    described = {"data_digest": data.digest, "run_id": state.run_id}
+    return Card(to_dict(config), data.classes, {"digest": data.split_digest, **split}, {}, versions, described)
+
+
+def _describe(run: Run, config: Config, data: Ingested) -> None:
+    """Everything about a run that is known before its first epoch."""
+    run.params(flatten(to_dict(config)))
+    report = splits.report(data.table)
+    run.tags({"dataset.digest": data.digest, "split.digest": data.split_digest})
+    run.text(json.dumps({"files": data.summary, "split": report}, indent=2, default=str), "data/summary.json")
+    run.text(json.dumps(data.failed(), indent=2), "data/skipped.json")
+    run.text(yaml.safe_dump(to_dict(config), sort_keys=False), "config.yaml")
+
+
+def _record(run: Run, row: dict[str, float]) -> None:
+    names = {
+        "train_loss": "train/loss",
+        "val_loss": "val/loss",
+        "val_top1": "val/top1",
+        "learning_rate": "train/learning_rate",
+        "gradient_norm": "train/gradient_norm",
+        "seconds": "time/epoch",
+    }
+    run.metrics({names[key]: value for key, value in row.items() if key in names}, step=int(row["epoch"]))
+
+
+def _finish(config: Config, folder: Path, data: Ingested, fitted: Fitted, run: Run, device: torch.device) -> Trained:
+    """Score the best checkpoint on the test split, once; write the report; send all to the store."""
+    model, card = checkpoint.load(folder / "best")
+    predictor = Predictor(model, card, device, checkpoint.digest(folder / "best"))
+    metrics, _ = score(predictor, data.table[data.table["split"] == "test"], config.training.workers)
+    described = replace(card, metrics={**card.metrics, "test": headline(metrics)})
+    checkpoint.save(folder / "best", model.state_dict(), described)
+    report = folder / "report"
+    write_report(metrics, report)
+    curves_figure(fitted.history, report / "curves.png")
+    write_json(fitted.history, report / "history.json")
+    skipped = data.failed() + [{"path": path, "reason": reason} for path, reason in fitted.failed.items()]
+    write_json(skipped, report / "skipped.json")
+    names = {f"test/{k}": v for k, v in headline(metrics).items() if isinstance(v, int | float)}
+    run.metrics({k: float(v) for k, v in names.items()}, step=fitted.best_epoch)
+    run.artifact(folder / "best", "checkpoint")
+    run.artifact(report, "report")
+    run.artifact(folder / "catalog.parquet", "data")
+    trained = Trained(str(folder / "best"), run.run_id, metrics, str(folder))
+    write_json({"checkpoint": trained.checkpoint, "run_id": run.run_id, "test": metrics}, folder / RESULT)
+    (folder / RESUME).unlink(missing_ok=True)
+    say(f"test top-1 {format_interval(metrics['top1'], metrics['top1_low'], metrics['top1_high'])}")
+    return trained
+
+
+def headline(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The numbers that are quoted, without the tables."""
+    keys = ("top1", "top5", "macro_f1")
+    named = {k: metrics[k] for key in keys for k in (key, f"{key}_low", f"{key}_high")}
+    return named | {key: metrics[key] for key in ("coverage", "n", "expected", "log_loss")}

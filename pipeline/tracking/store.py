@@ -1,0 +1,221 @@
+"""The MLflow store: where it is, a quiet connection to it, its failures in one line, and what can be fetched.
+
+MLflow takes a second or two to import and may speak to its makers: it is imported only when a store is used,
+after its telemetry has been switched off in the environment.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from pipeline.config import TrackingConfig
+from pipeline.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+CHECKPOINT_FOLDER = "checkpoint"
+"""Artifact folder of a run that holds its checkpoint; what `runs:/ID` alone stands for."""
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+"""What MLflow is told before it is imported, unless the user said otherwise: no telemetry, no chatter,
+nothing on stdout (it belongs to results), and about 4 s instead of 4 min until a dead server is reported."""
+OFF = "or pass --tracking.enabled false"
+
+
+def store_uri(config: TrackingConfig) -> str:
+    """The tracking URI: the configured one, else $MLFLOW_TRACKING_URI, else SQLite in the current folder.
+
+    SQLite paths come back absolute, so that messages and later commands mean the same file.
+
+    Raises:
+        TrackingError: a folder or `file:` URI, which MLflow no longer writes (3.13 and later).
+    """
+    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    scheme = urlsplit(uri).scheme
+    if (len(scheme) <= 1 or scheme == "file") and uri != "databricks":
+        raise TrackingError(
+            f"tracking.uri '{uri}' is a folder, which MLflow 3.13 and later do not write; "
+            "use sqlite:///FOLDER/mlflow.db or the address of a server"
+        )
+    database = sqlite_path(uri)
+    if database is None:
+        return uri
+    query = uri.partition("?")[2]
+    return f"sqlite:///{database.as_posix()}" + (f"?{query}" if query else "")
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The absolute path of a SQLite store's database file; None for any other store."""
+    match = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", uri)
+    if match is None or match[1] == ":memory:":
+        return None
+    return Path(match[1]).absolute()
+
+
+def artifact_root(uri: str) -> Path | None:
+    """The folder of a SQLite store's artifacts, `mlruns` beside the database; None: the server decides."""
+    database = sqlite_path(uri)
+    return None if database is None else database.parent / "mlruns"
+
+
+def hide_password(text: str) -> str:
+    """Text with the passwords of the addresses in it blanked."""
+    return re.sub(r"(://[^\s:/@]*):[^\s/@]+@", r"\1:***@", text)
+
+
+def prepare_environment() -> None:
+    """Tell MLflow to be quiet, before its first import and for the processes started from this one."""
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+
+
+def connect(uri: str, create: bool = True) -> MlflowClient:
+    """A client of the store, which is made if it is a SQLite file that does not exist yet.
+
+    Args:
+        uri: as `store_uri` gives it.
+        create: False: a SQLite file that does not exist is an error.
+
+    Raises:
+        TrackingError: the store cannot be used.
+    """
+    prepare_environment()
+    database = sqlite_path(uri)
+    if database is not None:
+        _check_database(database, create)
+    with reported(uri):
+        from mlflow import MlflowClient
+
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        with _one_at_a_time(database):
+            return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def reported(uri: str) -> Iterator[None]:
+    """Turn what MLflow and its drivers raise into a TrackingError of one line."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    where = hide_password(uri)
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise TrackingError(f"{where}: this store needs the Python package {error.name}") from error
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        text = str(error)
+        if "Max retries exceeded" in text or "Connection refused" in text:
+            message = f"no MLflow server answers at {where}; start it, set --tracking.uri, {OFF}"
+        else:
+            message = f"{where}: {_one_line(text)}"
+        raise TrackingError(message) from error
+
+
+def download(uri: str, destination: str | Path, config: TrackingConfig | None = None) -> Path:
+    """Fetch a model from the store.
+
+    Args:
+        uri: `runs:/ID/FOLDER`, `runs:/ID` (its `checkpoint` folder), `models:/NAME@ALIAS` or
+            `models:/NAME/VERSION`.
+        destination: folder to download into; made if needed.
+        config: which store; None: the default one.
+
+    Returns:
+        The downloaded file or folder, inside `destination`.
+
+    Raises:
+        TrackingError: not such a URI, nothing there, or the store cannot be reached.
+    """
+    run = re.fullmatch(r"runs:/([^/]+)(?:/(.*))?", uri.rstrip("/"))
+    model = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", uri)
+    if run is None and model is None:
+        raise TrackingError(
+            f"'{uri}' names no model; write runs:/ID, runs:/ID/FOLDER, models:/NAME@ALIAS or models:/NAME/VERSION"
+        )
+    store = store_uri(config or TrackingConfig())
+    client = connect(store, create=False)
+    Path(destination).mkdir(parents=True, exist_ok=True)
+    try:
+        with reported(store):
+            if run is not None:
+                folder = run[2] or CHECKPOINT_FOLDER
+                return Path(client.download_artifacts(run[1], folder, str(destination)))
+            assert model is not None
+            return _download_version(client, model[1], model[2], model[3], store, destination)
+    except TrackingError as error:
+        raise TrackingError(f"{uri}: not found ({error})") from error
+
+
+def _download_version(
+    client: MlflowClient,
+    name: str,
+    alias: str | None,
+    version: str | None,
+    store: str,
+    destination: str | Path,
+) -> Path:
+    """Fetch a registered model.
+
+    Its version is looked up with our client, not by MLflow's own `models:/` download: that one opens, and
+    makes, the default store of the current folder beside the store it was told.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    number = client.get_model_version_by_alias(name, alias).version if alias else version
+    source = client.get_model_version_download_uri(name, str(number))
+    return Path(download_artifacts(artifact_uri=source, dst_path=str(destination), tracking_uri=store))
+
+
+def _check_database(database: Path, create: bool) -> None:
+    """Refuse at once what SQLAlchemy would retry for a minute and a half."""
+    if not database.exists():
+        if not create:
+            raise TrackingError(f"no MLflow store at {database}; set --tracking.uri to where the run was recorded")
+        try:
+            database.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrackingError(f"{database.parent}: cannot be made ({error.strerror})") from error
+    if not os.access(database.parent, os.W_OK) or (database.exists() and not os.access(database, os.W_OK)):
+        raise TrackingError(f"{database}: not writable; set --tracking.uri to another place, {OFF}")
+    if database.is_dir():
+        raise TrackingError(f"{database}: a folder; set --tracking.uri to sqlite:///{database}/mlflow.db")
+    if database.exists() and database.stat().st_size:
+        with database.open("rb") as file:
+            if file.read(16) != b"SQLite format 3\0":
+                raise TrackingError(f"{database}: not an SQLite database; set --tracking.uri to another file")
+
+
+@contextmanager
+def _one_at_a_time(database: Path | None) -> Iterator[None]:
+    """Let no other process make the tables of a SQLite store meanwhile: MLflow's clients would both try, and
+    one would fail in the middle. The empty lock file stays beside the database.
+    """
+    if database is None:
+        yield
+        return
+    from filelock import FileLock
+
+    with FileLock(database.with_name(f"{database.name}.lock"), timeout=60):
+        yield
+
+
+def _one_line(text: str) -> str:
+    """The first line that says something, without passwords, at most 300 characters."""
+    lines = [line.strip() for line in text.splitlines()]
+    first = next((line for line in lines if line and not line.startswith(("#", "The following failures"))), "")
+    return hide_password(first or "unknown failure")[:300]
