@@ -95,9 +95,9 @@ def _print(value: dict[str, Any], as_json: bool, text: str) -> None:
 
 
 def _demo(given: list[str]) -> None:
-    parser = _parser("demo", "Write the demo clips: real video files of eight movements, in 60 groups.")
+    parser = _parser("demo", "Write the demo clips: real video files of eight movements.")
     parser.add_argument("DIR", type=str, help="folder to write to; made if needed")
-    parser.add_argument("--groups", type=PositiveInt, default=60, help="groups of eight clips, one per class")
+    parser.add_argument("--groups", type=PositiveInt, default=120, help="groups of eight clips, one per class")
     parser.add_argument("--seed", type=NonNegativeInt, default=0, help="other seeds give other clips")
     _add_json(parser)
     options = guarded(parser, given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from importlib.util import find_spec
 
 import numpy as np
@@ -23,6 +24,7 @@ _REGIONS = {
 }
 
 
+@cache
 def photographs() -> dict[str, np.ndarray]:
     """The photographs, uint8 (H, W, 3) RGB, from the installed packages; their modules are not imported.
 
@@ -72,7 +74,7 @@ def background(
     crop = (crop - crop.mean()) / max(float(crop.std()), 1.0)
     blended = crop + rng.uniform(0.2, 0.5) * pink_noise(size, rng)
     tint = rng.uniform(-18, 18, size=3)
-    return np.clip(rng.uniform(85, 165) + rng.uniform(24, 38) * blended + tint, 0, 255).astype(np.uint8)
+    return np.clip(rng.uniform(85, 165) + rng.uniform(10, 18) * blended + tint, 0, 255).astype(np.uint8)
 
 
 def pink_noise(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 
 from pipeline.data.backdrop import background, look, photographs
 from pipeline.data.layouts import LIST_NAME
-from pipeline.data.scene import CLASSES, DIAMETER, Look, Motion, add_grain, render, trajectory
+from pipeline.data.scene import CLASSES, DIAMETER, Motion, add_grain, render, trajectory
 from pipeline.errors import DataError
 from pipeline.video.writer import write_video
 
 VERSION = 1
 """Version of what is drawn; raise it when a clip would come out differently."""
 
+POOL_FROM = 16
+"""Groups from which several processes draw; fewer are done before those have started."""
 MARK = "demo.json"
 RATES = (10.0, 12.0, 15.0, 24.0, 25.0, 29.97, 30.0)
 SIZES = (
@@ -34,13 +39,13 @@ FORMATS = (
 
 @dataclass(frozen=True)
 class Group:
-    """What the eight clips of one group have in common, so that none of it tells their class.
+    """What the eight clips of one group have in common besides background and object, so that none tells their class.
 
     Attributes:
         name, split: such as "g001" and "train".
         suffix, codec, fps, count: the file's format, rate and number of frames.
         size: width and height in pixels.
-        motion, backdrop, look: how it moves, in front of what, and what it is.
+        motion: how much it moves.
     """
 
     name: str
@@ -51,11 +56,9 @@ class Group:
     count: int
     size: tuple[int, int]
     motion: Motion
-    backdrop: np.ndarray
-    look: Look
 
 
-def write_demo(folder: str, groups: int = 60, seed: int = 0, progress: Callable[[int], Any] | None = None) -> int:
+def write_demo(folder: str, groups: int = 120, seed: int = 0, progress: Callable[[int], Any] | None = None) -> int:
     """Write the demo clips as `folder/<class>/<class>_gNNN_c01.<suffix>` and the list `folder/clips.csv`.
 
     A folder that holds exactly this demo is left as it is; one where writing it was interrupted is completed.
@@ -83,20 +86,12 @@ def write_demo(folder: str, groups: int = 60, seed: int = 0, progress: Callable[
         for _ in names:
             tick(1)
         return len(names)
-    images = photographs()
     for label in CLASSES:
         os.makedirs(os.path.join(folder, label), exist_ok=True)
     rows = []
-    for index in range(groups):
-        group = _group(index, groups, seed, images)
-        for number, label in enumerate(CLASSES):
-            name = f"{label}/{label}_{group.name}_c01{group.suffix}"
-            rng = np.random.default_rng([seed, index, 1 + number])
-            path = trajectory(label, np.arange(group.count) / (group.count - 1), group.motion, group.size, rng)
-            frames = add_grain(render(group.backdrop, path, group.look), rng)
-            write_video(os.path.join(folder, name), frames, group.fps, group.codec)
-            rows.append((name, label, group.name, group.split))
-            tick(1)
+    for written in _write_groups(folder, groups, seed):
+        rows += written
+        tick(len(written))
     with open(os.path.join(folder, LIST_NAME), "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("path", "label", "group", "split"))
@@ -104,6 +99,34 @@ def write_demo(folder: str, groups: int = 60, seed: int = 0, progress: Callable[
     with open(os.path.join(folder, MARK), "w", encoding="utf-8") as file:
         json.dump(mark, file, indent=1)
     return len(rows)
+
+
+def _write_groups(folder: str, groups: int, seed: int) -> Iterator[list[tuple[str, str, str, str]]]:
+    """The rows of the list, group by group; several groups are drawn at a time where there are many."""
+    workers = min(8, os.cpu_count() or 1) if groups >= POOL_FROM else 1
+    if workers == 1:
+        for index in range(groups):
+            yield _write_group(folder, index, groups, seed)
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        numbers = range(groups)
+        yield from pool.map(_write_group, repeat(folder), numbers, repeat(groups), repeat(seed), chunksize=2)
+
+
+def _write_group(folder: str, index: int, groups: int, seed: int) -> list[tuple[str, str, str, str]]:
+    """Draw and write the eight clips of one group."""
+    group = _group(index, groups, seed)
+    scene = np.random.default_rng([seed, index, 9])
+    backdrop = background(photographs(), group.split, group.size, scene)
+    item = look(backdrop, scene)
+    rows = []
+    for number, label in enumerate(CLASSES):
+        name = f"{label}/{label}_{group.name}_c01{group.suffix}"
+        rng = np.random.default_rng([seed, index, 1 + number])
+        path = trajectory(label, np.arange(group.count) / (group.count - 1), group.motion, group.size, rng)
+        write_video(os.path.join(folder, name), add_grain(render(backdrop, path, item), rng), group.fps, group.codec)
+        rows.append((name, label, group.name, group.split))
+    return rows
 
 
 def _is_complete(folder: str, mark: dict[str, Any], expected: set[str]) -> bool:
@@ -139,7 +162,7 @@ def _split(index: int, groups: int) -> str:
     return "train" if index < groups - test - val else "val" if index < groups - test else "test"
 
 
-def _group(index: int, groups: int, seed: int, images: dict[str, np.ndarray]) -> Group:
+def _group(index: int, groups: int, seed: int) -> Group:
     rng = np.random.default_rng([seed, index, 0])
     name, suffix, codec = _format(index, seed)
     split = _split(index, groups)
@@ -152,6 +175,5 @@ def _group(index: int, groups: int, seed: int, images: dict[str, np.ndarray]) ->
     # The other motions are as fast in proportion: slow groups turn and grow less.
     pace = (travel - 0.5) / 0.7
     span = np.log(DIAMETER[1] / DIAMETER[0])
-    motion = Motion(travel, 0.62 + 0.56 * pace, rng.uniform(0.18, 0.28), span * (0.86 + 0.5 * pace))
-    backdrop = background(images, split, size, rng)
-    return Group(name, split, suffix, codec, fps, round(seconds * fps), size, motion, backdrop, look(backdrop, rng))
+    motion = Motion(travel, 0.75 + 0.5 * pace, span * (0.6 + 0.3 * pace))
+    return Group(name, split, suffix, codec, fps, round(seconds * fps), size, motion)

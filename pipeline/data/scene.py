@@ -1,10 +1,10 @@
 """What the demo clips show: one object that moves over a photograph.
 
-A single frame says nothing about the class, by construction. Position is uniform on a torus (what leaves on
-one side comes back on the other), size is log-uniform, orientation uniform, in every frame of every class;
-only the order of the frames tells left from right, clockwise from counter-clockwise, growing from shrinking.
-Nothing is blurred by its motion, and grain covers the faint trail that a video codec leaves where an object
-has been.
+A single frame says nothing about the class, by construction: in every class the object's centre is uniform on a disc
+(an orbit keeps it so, and what moves straight along a chord goes on at the chord's start), its size has one and the
+same distribution, its orientation is uniform. Only the order of the frames tells left from right, clockwise from
+counter-clockwise, growing from shrinking. Nothing is blurred by its motion, and grain covers the faint trail that a
+video codec leaves where an object has been.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ import numpy as np
 CLASSES = ("left", "right", "up", "down", "clockwise", "counter_clockwise", "grow", "shrink")
 SHAPES = ("disc", "square", "triangle", "star", "ring", "cross", "hexagon", "drop")
 TEXTURES = ("plain", "stripes", "checks", "dots", "halves")
-DIAMETER = (0.24, 0.56)
+REACH = 0.42
+"""Radius of the disc that the object's centre stays in, in frame widths and heights (an ellipse in pixels)."""
+DIAMETER = (0.18, 0.72)
 """Smallest and largest diameter of the object in parts of the frame's shorter side."""
 GRAIN = 6
-"""Grey levels by which the grain of a frame differs from 0 at most. Without grain a classifier of single
-frames was right in 20% of MPEG-4 clips (chance: 12.5%), by the trail behind the object; with 4 in 13.5%, with
-10 in 12.3%."""
+"""Grey levels by which the grain of a frame differs from 0 at most. It hides the codec's trail, a fraction of
+a
+grey level: against the mean of its group's frames, single frames of MPEG-4 clips were told apart in 20% of
+cases without grain (chance: 12.5%), in 13.5% with 4, in 12.3% with 10."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,12 @@ class Motion:
 
     Attributes:
         travel: how far the whole clip goes: frame widths (left, right), heights (up, down).
-        turns, radius: of the orbit; the radius in frame heights.
+        turns: of the orbit around the middle of the frame.
         growth: natural logarithm of the ratio of sizes over the whole clip.
     """
 
     travel: float
     turns: float
-    radius: float
     growth: float
 
 
@@ -67,29 +69,35 @@ def trajectory(
         radians.
     """
     width, height = size
-    start = rng.random(4)
-    x = np.full(len(moments), start[0])
-    y = np.full(len(moments), start[1])
-    scale = np.full(len(moments), start[2])
-    step = moments * motion.travel
     span = np.log(DIAMETER[1] / DIAMETER[0])
+    grown = motion.growth / span
+    # a point of the disc, uniformly: radius from the square root
+    r, angle = REACH * np.sqrt(rng.random()), 2 * np.pi * rng.random()
+    x, y = np.full(len(moments), r * np.cos(angle)), np.full(len(moments), r * np.sin(angle))
+    # grow and shrink stay inside the range; the size of the others is drawn from what those two show on average
+    start = rng.random() * (1 - grown)
+    scale = np.full(len(moments), start + rng.random() * grown)
     if label in ("left", "right"):
-        x += step if label == "right" else -step
+        x = _along_chord(x, y, moments * motion.travel * (1 if label == "right" else -1))
     elif label in ("up", "down"):
-        y += step if label == "down" else -step
+        y = _along_chord(y, x, moments * motion.travel * (1 if label == "down" else -1))
     elif label in ("clockwise", "counter_clockwise"):
         # The image's y points down, so a growing angle turns clockwise on the screen.
-        turn = 2 * np.pi * motion.turns * moments * (1 if label == "clockwise" else -1)
-        angle = turn + 2 * np.pi * rng.random()
-        x += motion.radius * height / width * np.cos(angle)
-        y += motion.radius * np.sin(angle)
+        turned = angle + 2 * np.pi * motion.turns * moments * (1 if label == "clockwise" else -1)
+        x, y = r * np.cos(turned), r * np.sin(turned)
     elif label in ("grow", "shrink"):
-        scale += moments * motion.growth / span * (1 if label == "grow" else -1)
+        scale = start + grown * (moments if label == "grow" else 1 - moments)
     else:
         raise ValueError(f"no motion is called '{label}'; choose one of {', '.join(CLASSES)}")
-    diameter = min(size) * DIAMETER[0] * np.exp(span * (scale % 1.0))
-    orientation = np.full(len(moments), 2 * np.pi * start[3])
-    return np.stack([x % 1.0 * width, y % 1.0 * height, diameter, orientation], axis=1)
+    diameter = min(size) * DIAMETER[0] * np.exp(span * scale)
+    orientation = np.full(len(moments), 2 * np.pi * rng.random())
+    return np.stack([(x + 0.5) * width, (y + 0.5) * height, diameter, orientation], axis=1)
+
+
+def _along_chord(along: np.ndarray, across: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Move along a chord of the disc; what reaches its end goes on at its start."""
+    half = np.sqrt(REACH**2 - across**2)
+    return (along + step + half) % (2 * half) - half
 
 
 def render(background: np.ndarray, path: np.ndarray, look: Look) -> np.ndarray:

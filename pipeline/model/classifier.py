@@ -42,7 +42,10 @@ class Classifier(nn.Module):
         super().__init__()
         self.streams = tuple(sizes)
         self.encoders = nn.ModuleDict(dict(encoders))
-        self.branches = nn.ModuleDict({name: Branch(size, classes, config) for name, size in sizes.items()})
+        moving = {name for name, encoder in encoders.items() if not encoder.frozen}
+        self.branches = nn.ModuleDict(
+            {name: Branch(size, classes, config, name in moving) for name, size in sizes.items()}
+        )
 
     @property
     def frozen(self) -> bool:
