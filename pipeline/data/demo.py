@@ -26,14 +26,14 @@ VERSION = 1
 POOL_FROM = 16
 """Groups from which several processes draw; fewer are done before those have started."""
 MARK = "demo.json"
-RATES = (10.0, 12.0, 15.0, 24.0, 25.0, 29.97, 30.0)
+RATES = (10.0, 12.0, 12.5, 15.0, 15.0, 24.0, 25.0, 29.97)
 SIZES = (
     (96, 72), (128, 96), (160, 120), (128, 72), (160, 90), (96, 96), (120, 120), (90, 120), (152, 100),
 )  # fmt: skip
 # WebM is rare because encoding it takes ten times as long as anything else here.
 FORMATS = (
     *[(".mp4", "mp4v")] * 4, *[(".avi", "XVID")] * 3, *[(".avi", "MJPG")] * 2,
-    (".mkv", "FFV1"), (".webm", "VP80"), (".webm", "VP90"),
+    (".mkv", "MJPG"), (".webm", "VP80"), (".webm", "VP90"),
 )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def write_demo(folder: str, groups: int = 120, seed: int = 0, progress: Callable
         folder: made where it is missing.
         groups: sources, each with one clip per class; at least 3. Two thirds train, a fifth tests.
         seed: fixes every pixel (the bytes of .mkv and .webm files differ by random numbers in their header).
-        progress: called with 1 for each clip.
+        progress: called with the number of clips just written.
 
     Returns:
         Number of clips.
@@ -83,8 +83,7 @@ def write_demo(folder: str, groups: int = 120, seed: int = 0, progress: Callable
     plan = [_format(index, seed) for index in range(groups)]
     names = {f"{label}/{label}_{name}_c01{suffix}" for name, suffix, _ in plan for label in CLASSES}
     if _is_complete(folder, mark, names | {LIST_NAME, MARK}):
-        for _ in names:
-            tick(1)
+        tick(len(names))
         return len(names)
     for label in CLASSES:
         os.makedirs(os.path.join(folder, label), exist_ok=True)
@@ -168,12 +167,12 @@ def _group(index: int, groups: int, seed: int) -> Group:
     split = _split(index, groups)
     fps, size = RATES[int(rng.integers(len(RATES)))], SIZES[int(rng.integers(len(SIZES)))]
     # At least 13 frames, so that twelve moments show twelve of them.
-    seconds = rng.uniform(max(1.0, 13 / fps), 1.8)
+    seconds = rng.uniform(max(1.0, 13 / fps), 1.5)
     # Widths per second, such that the clip as a whole goes 0.5 to 1.2 widths.
     speed = rng.uniform(max(0.5, 0.55 / seconds), min(1.1, 1.15 / seconds))
     travel = speed * seconds
     # The other motions are as fast in proportion: slow groups turn and grow less.
     pace = (travel - 0.5) / 0.7
     span = np.log(DIAMETER[1] / DIAMETER[0])
-    motion = Motion(travel, 0.75 + 0.5 * pace, span * (0.6 + 0.3 * pace))
+    motion = Motion(travel, 0.75 + 0.5 * pace, span * (0.75 + 0.2 * pace))
     return Group(name, split, suffix, codec, fps, round(seconds * fps), size, motion)

@@ -20,7 +20,7 @@ REACH = 0.42
 """Radius of the disc that the object's centre stays in, in frame widths and heights (an ellipse in pixels)."""
 DIAMETER = (0.18, 0.72)
 """Smallest and largest diameter of the object in parts of the frame's shorter side."""
-GRAIN = 6
+GRAIN = 4
 """Grey levels by which the grain of a frame differs from 0 at most. It hides the codec's trail, a fraction of
 a
 grey level: against the mean of its group's frames, single frames of MPEG-4 clips were told apart in 20% of

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import cv2
 import numpy as np
 
-FORMATS = {".mp4": ("mp4v",), ".avi": ("MJPG", "XVID"), ".webm": ("VP80", "VP90"), ".mkv": ("FFV1",)}
+FORMATS = {".mp4": ("mp4v",), ".avi": ("MJPG", "XVID"), ".webm": ("VP80", "VP90"), ".mkv": ("FFV1", "MJPG")}
 """Codecs that can be written, by suffix; the first is the default."""
 
 
