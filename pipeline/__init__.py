@@ -10,8 +10,15 @@ Importing this package loads neither torch nor mlflow; the first use of a functi
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# read by the libraries when they are imported: our errors replace the chatter of the decoders, and no library of
+# ours asks the network for news
+os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 __version__ = "0.1.0"
 

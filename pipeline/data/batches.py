@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.data.clips import ClipInputs, Plan, load_clip
 from pipeline.errors import VideoError
+from pipeline.video import use_one_thread
 from pipeline.video.reader import probe
 
 Request = tuple[int, int | None]
@@ -125,16 +126,17 @@ class ClipLoader:
     """
 
     def __init__(self, files: Sequence[ClipFile], plan: Plan, batch_size: int, workers: int) -> None:
-        self._files = files
         self._requests = _Requests()
         self._loader = DataLoader(
             ClipDataset(files, plan),
             batch_size=batch_size,
             sampler=self._requests,
-            collate_fn=self._collate,
+            # no method of this object: a loader that is part of a circle cannot end its workers and waits 5 s for each
+            collate_fn=partial(_collate, files),
             num_workers=workers,
             persistent_workers=workers > 0,
             worker_init_fn=start_worker,
+            generator=torch.Generator(),  # the global one would be drawn from once per pass, or once for all workers
         )
 
     def batches(self, requests: Sequence[Request]) -> Iterator[Batch]:
@@ -142,10 +144,11 @@ class ClipLoader:
         self._requests.requests = requests
         return iter(self._loader)
 
-    def _collate(self, loaded: list[LoadedClip]) -> Batch:
-        clips = [(item.clip, self._files[item.index].label) for item in loaded if item.clip is not None]
-        failed = [item.error for item in loaded if item.error is not None]
-        return collate([clip.inputs for clip, _ in clips], [label for _, label in clips], failed)
+
+def _collate(files: Sequence[ClipFile], loaded: list[LoadedClip]) -> Batch:
+    clips = [(item.clip, files[item.index].label) for item in loaded if item.clip is not None]
+    failed = [item.error for item in loaded if item.error is not None]
+    return collate([clip.inputs for clip, _ in clips], [label for _, label in clips], failed)
 
 
 def stream_clips(
@@ -163,6 +166,7 @@ def stream_clips(
         sampler=order,
         num_workers=min(workers, len(order)),
         worker_init_fn=start_worker,
+        generator=torch.Generator(),
     )
     return iter(loader)
 
@@ -190,6 +194,6 @@ def collate(
 
 
 def start_worker(_: int) -> None:
-    """One thread per decoding process: OpenCV's and PyTorch's own threads would fight the other workers."""
-    cv2.setNumThreads(0)
+    """One thread per decoding process."""
+    use_one_thread()
     torch.set_num_threads(1)

@@ -98,6 +98,8 @@ def choose_frames(
 
     A clip with fewer frames than moments gives each of its frames once: a shorter clip, never a repeated frame.
     """
+    if video.sampling == "uniform" and len(times) <= video.frames:
+        return np.arange(len(times))
     start, end = float(times[0]), float(times[-1])
     if video.sampling == "uniform":
         moments = uniform_times(start, end, video.frames, rng)

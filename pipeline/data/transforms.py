@@ -7,20 +7,15 @@ numbers in each of them).
 
 from __future__ import annotations
 
-import os
 import warnings
 from functools import lru_cache
 from typing import Literal
 
+import albumentations as A
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-
-import albumentations as A
-import cv2
-
-import pipeline.video  # noqa: F401  (quiets OpenCV before albumentations imports it)
 from pipeline.config import AugmentationConfig
 
 Fit = Literal["stretch", "crop", "pad"]

@@ -85,11 +85,15 @@ def fit(
     else:
         save_state(folder, state, model, step.optimizer)
     keeper = _Keeper(step, state, card, folder)
-    while not (finished := _finished(state, config)):
-        row = _epoch(step, train, val, config, state)
-        keeper.note(row)
-        on_epoch(row)
-        keeper.save_if_old()
+    try:
+        while not (finished := _finished(state, config)):
+            row = _epoch(step, train, val, config, state)
+            keeper.note(row)
+            on_epoch(row)
+            keeper.save_if_old()
+    except KeyboardInterrupt:
+        keeper.save_best()
+        raise
     keeper.save()
     say(finished)
     return Fitted(state.history, state.best_epoch, state.failed)
@@ -260,14 +264,18 @@ class _Keeper:
 
     def save(self) -> None:
         """The checkpoints first, then the state that says they are there."""
-        if self.best is not None:
-            weights, card = self.best
-            checkpoint.save(self.folder / "best", weights, card)
-            self.best = None
+        self.save_best()
         checkpoint.save(self.folder / "last", self.step.model.state_dict(), self._described())
         self.state.loss_scale = self.step.scaler.state_dict()
         save_state(self.folder, self.state, self.step.model, self.step.optimizer)
         self.saved = time.monotonic()
+
+    def save_best(self) -> None:
+        """The best weights alone: whole at any moment, where the model may be in the middle of an epoch."""
+        if self.best is not None:
+            weights, card = self.best
+            checkpoint.save(self.folder / "best", weights, card)
+            self.best = None
 
     def _described(self) -> Card:
         row = self.state.history[-1] if self.state.history else {}

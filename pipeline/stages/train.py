@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -95,7 +96,7 @@ def train(config: Config, out: Path | None = None, fresh: bool = False, resume: 
             run.tags({"failure": f"{type(error).__name__}: {error}"[:500]})
             run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
-    run.finish("FINISHED")
+    _attempt(lambda: run.finish("FINISHED"))
     return trained
 
 
@@ -180,8 +181,9 @@ def _train_tracked(
     train_source, val_source = _sources(config, data, model, state, device)
     card = _card(config, data, state)
     for row in state.history:
-        _record(run, row)  # epochs that were safe on disk but had not reached the store
+        _record(run, row)  # epochs that were safe on disk but had not reached the store; others are not sent again
     fitted = fit(model, train_source, val_source, config, state, card, folder, device, lambda row: _record(run, row))
+    del train_source, val_source  # their workers end here, not beside those of the test
     return _finish(config, folder, data, fitted, run, device)
 
 
@@ -232,7 +234,9 @@ def _describe(run: Run, config: Config, data: Ingested) -> None:
     """Everything about a run that is known before its first epoch."""
     run.params(flatten(to_dict(config)))
     report = splits.report(data.table)
-    run.tags({"dataset.digest": data.digest, "split.digest": data.split_digest})
+    counts = json.dumps(report["counts"])
+    run.tags({"dataset.digest": data.digest, "split.digest": data.split_digest, "split.class_counts": counts})
+    run.tags({f"dataset.{key}": data.summary[key] for key in ("files", "ok", "failed")})
     run.text(json.dumps({"files": data.summary, "split": report}, indent=2, default=str), "data/summary.json")
     run.text(json.dumps(data.failed(), indent=2), "data/skipped.json")
     run.text(yaml.safe_dump(to_dict(config), sort_keys=False), "config.yaml")
@@ -247,7 +251,16 @@ def _record(run: Run, row: dict[str, float]) -> None:
         "gradient_norm": "train/gradient_norm",
         "seconds": "time/epoch",
     }
-    run.metrics({names[key]: value for key, value in row.items() if key in names}, step=int(row["epoch"]))
+    metrics = {names[key]: value for key, value in row.items() if key in names}
+    _attempt(lambda: run.metrics(metrics, step=int(row["epoch"])))
+
+
+def _attempt(send: Callable[[], None]) -> None:
+    """A store that fails in the middle costs its record, not the training: all of it is in the run's folder too."""
+    try:
+        send()
+    except TrackingError as error:
+        say(f"not recorded in MLflow: {error}")
 
 
 def _finish(config: Config, folder: Path, data: Ingested, fitted: Fitted, run: Run, device: torch.device) -> Trained:
@@ -264,10 +277,9 @@ def _finish(config: Config, folder: Path, data: Ingested, fitted: Fitted, run: R
     skipped = data.failed() + [{"path": path, "reason": reason} for path, reason in fitted.failed.items()]
     write_json(skipped, report / "skipped.json")
     names = {f"test/{k}": v for k, v in headline(metrics).items() if isinstance(v, int | float)}
-    run.metrics({k: float(v) for k, v in names.items()}, step=fitted.best_epoch)
-    run.artifact(folder / "best", "checkpoint")
-    run.artifact(report, "report")
-    run.artifact(folder / "catalog.parquet", "data")
+    _attempt(lambda: run.metrics({k: float(v) for k, v in names.items()}, step=fitted.best_epoch))
+    for path, place in ((folder / "best", "checkpoint"), (report, "report"), (folder / "catalog.parquet", "data")):
+        _attempt(lambda path=path, place=place: run.artifact(path, place))  # type: ignore[misc]
     trained = Trained(str(folder / "best"), run.run_id, metrics, str(folder))
     write_json({"checkpoint": trained.checkpoint, "run_id": run.run_id, "test": metrics}, folder / RESULT)
     (folder / RESUME).unlink(missing_ok=True)

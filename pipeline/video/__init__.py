@@ -1,12 +1,8 @@
-"""Video files, images and folders of images as RGB frames with their timestamps. Only this room knows OpenCV.
+"""Video files by OpenCV, and nothing else knows it: frames with their timestamps, moments to sample, optical flow."""
 
-OpenCV and its FFmpeg read their log levels once, at import: they are set here, before any module of the room
-imports cv2, so that a damaged file gives one typed error instead of pages of decoder messages.
-"""
 
-from __future__ import annotations
+def use_one_thread() -> None:
+    """Keep OpenCV to the calling thread, in a process that is one of several that share the cores."""
+    import cv2
 
-import os
-
-os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2.setNumThreads(0)

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from pipeline.data import catalog
+from pipeline.errors import DataError
+from pipeline.stages.evaluate import evaluate, identities, select
+from pipeline.stages.predict import Predictor
+
+
+def elsewhere(clips: Path, folder: Path, table: pd.DataFrame, splits: set[str]) -> Path:
+    """Readable clips of some splits under other names, without anything that tells their group."""
+    for number, row in enumerate(table[table["split"].isin(splits) & (table["status"] == "ok")].itertuples()):
+        place = folder / str(row.label)
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(str(row.path), place / f"clip {number}{Path(str(row.path)).suffix}")
+    return folder
+
+
+def rooted(predictor: Predictor, root: Path) -> Predictor:
+    """The same model, trained on data that lies elsewhere now."""
+    config = predictor.card.config | {"data": predictor.card.config["data"] | {"root": str(root)}}
+    card = replace(predictor.card, config=config)
+    return Predictor(predictor.model, card, predictor.device, predictor.digest)
+
+
+@pytest.fixture(scope="module")
+def table(example: Any) -> pd.DataFrame:
+    return catalog.read(example.folder / "catalog.parquet")
+
+
+def test_by_default_the_models_own_test_split_is_scored(predictor: Predictor, example: Any) -> None:
+    metrics = evaluate(predictor, None)
+    shared = {key: metrics[key] for key in metrics.keys() & example.result.test.keys() if key not in ("groups", "note")}
+    for key in ("top1", "macro_f1", "log_loss", "confusion", "n", "expected", "coverage", "failed"):
+        assert shared[key] == example.result.test[key]
+    assert metrics["split"] == "test" and metrics["seen"] == 0 and metrics["model"] == predictor.digest
+
+
+@pytest.mark.parametrize(("split", "n", "expected"), [("val", 6, 7), ("train", 12, 14), ("all", 30, 35)])
+def test_another_split_on_request(predictor: Predictor, split: Any, n: int, expected: int) -> None:
+    metrics = evaluate(predictor, None, split)
+    assert (metrics["n"], metrics["expected"], metrics["split"]) == (n, expected, split)
+
+
+def test_clips_are_recognised_by_content_under_other_names(
+    predictor: Predictor, table: pd.DataFrame, tiny_clips: Path, tmp_path: Path
+) -> None:
+    own = elsewhere(tiny_clips, tmp_path / "own", table, {"train", "val", "test"})
+    metrics = evaluate(predictor, str(own))
+    assert (metrics["n"], metrics["expected"]) == (12, 12)
+    assert metrics["log_loss"] == pytest.approx(evaluate(predictor, None)["log_loss"], abs=1e-12)
+
+
+def test_in_other_data_what_the_model_learned_from_is_not_scored(
+    predictor: Predictor, table: pd.DataFrame, tiny_clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed = elsewhere(tiny_clips, tmp_path / "mixed", table, {"train", "val"})
+    with pytest.raises(DataError, match="no clip of the test split"):
+        evaluate(predictor, str(mixed))
+    shutil.copy(next((mixed / "red").iterdir()), mixed / "red" / "new.avi")
+    with (mixed / "red" / "new.avi").open("ab") as file:
+        file.write(b"\0")  # other content, same pictures
+    metrics = evaluate(predictor, str(mixed))
+    assert (metrics["n"], metrics["seen"]) == (1, 18)
+    assert "18 clips are not scored" in capsys.readouterr().err
+    assert evaluate(predictor, str(mixed), "all")["n"] == 19
+
+
+def test_a_test_clip_that_vanished_lowers_the_coverage(
+    predictor: Predictor, table: pd.DataFrame, tiny_clips: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_clips, tmp_path / "clips")
+    gone = table[(table["split"] == "test") & (table["status"] == "ok")].iloc[0]
+    (tmp_path / "clips" / Path(gone["path"]).relative_to(tiny_clips)).unlink()
+    metrics = evaluate(rooted(predictor, tmp_path / "clips"), None)
+    assert (metrics["n"], metrics["expected"], metrics["coverage"]) == (11, 14, 11 / 14)
+    assert {"path": gone["digest"][:24], "reason": "not found"} in metrics["failed"]
+
+
+def test_a_file_that_vanishes_between_ingest_and_scoring_is_a_named_failure(
+    predictor: Predictor, tiny_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.stages import evaluate as stage
+
+    shutil.copytree(tiny_clips, tmp_path / "clips")
+    find = stage.ingest
+
+    def and_lose_one(*args: Any, **kwargs: Any) -> Any:
+        found = find(*args, **kwargs)
+        own = set(predictor.card.split["test"])
+        lost = next(file for file in found.table.itertuples() if str(file.digest)[:24] in own and file.status == "ok")
+        Path(str(lost.path)).unlink()
+        return found
+
+    monkeypatch.setattr(stage, "ingest", and_lose_one)
+    metrics = evaluate(rooted(predictor, tmp_path / "clips"), None)
+    assert metrics["n"] == 11 and metrics["expected"] == 14
+    assert [item["reason"] for item in metrics["failed"]].count("not found") == 1
+
+
+def test_a_class_that_the_model_does_not_know_is_refused(
+    predictor: Predictor, table: pd.DataFrame, tiny_clips: Path, tmp_path: Path
+) -> None:
+    other = elsewhere(tiny_clips, tmp_path / "other", table, {"test"})
+    (other / "red").rename(other / "vermilion")
+    with pytest.raises(DataError, match="does not know: vermilion; it was trained on: blue, green, red"):
+        evaluate(predictor, str(other))
+
+
+def test_the_report_is_written(predictor: Predictor, tmp_path: Path) -> None:
+    metrics = evaluate(predictor, None, out=tmp_path / "report")
+    names = {path.name for path in (tmp_path / "report").iterdir()}
+    assert names == {"metrics.json", "per_class.csv", "confusion.png", "per_class.png"}
+    assert json.loads((tmp_path / "report/metrics.json").read_text()) == metrics
+    rows = pd.read_csv(tmp_path / "report/per_class.csv")
+    assert rows["class"].tolist() == ["blue", "green", "red"] and rows["support"].sum() == 12
+
+
+def test_a_file_without_content_is_recognised_by_its_name() -> None:
+    table = pd.DataFrame({"path": ["a/x.avi", "b/y.avi", "c/z.avi"], "digest": ["d" * 64, "", None]})
+    assert identities(table).tolist() == ["d" * 24, "path:y.avi", "path:z.avi"]
+    chosen, seen = select(table, {"train": ["path:y.avi"], "val": [], "test": []}, "test")
+    assert chosen["path"].tolist() == ["a/x.avi", "c/z.avi"] and seen == 1

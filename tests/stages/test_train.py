@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from pipeline.config import TrackingConfig, flatten, to_dict
+from pipeline.data import catalog
+from pipeline.errors import CheckpointError, ConfigError, DataError, UserError
+from pipeline.model import checkpoint
+from pipeline.stages import sources, train
+from pipeline.stages.resume import read_state
+from pipeline.tracking.store import connect
+
+EPOCH_METRICS = {"train/loss", "val/loss", "val/top1", "train/learning_rate", "train/gradient_norm", "time/epoch"}
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def same(one: Path, two: Path) -> bool:
+    a, b = tensors(one), tensors(two)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    """The numbers of each epoch, without the time it took."""
+    rows = json.loads((folder / "report" / "history.json").read_text())
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def test_the_result_names_checkpoint_run_and_an_honest_test(example: Any) -> None:
+    result = example.result
+    assert result.checkpoint == str(example.folder / "best") and result.folder == str(example.folder)
+    assert result.test["n"] == 12 and result.test["expected"] == 14 and result.test["coverage"] == 12 / 14
+    assert result.test["top1"] == 1.0 and 0 < result.test["top1_low"] < result.test["top1_high"] == 1.0
+    assert {"macro_f1", "macro_f1_low", "macro_f1_high", "top5", "per_class", "confusion"} <= result.test.keys()
+    assert result.test["groups"] == 2 and len(result.test["failed"]) == 2
+    assert all(one["path"].endswith("c09.mp4") and one["reason"] == "not a video" for one in result.test["failed"])
+
+
+def test_the_folder_holds_all_there_is_to_know(example: Any) -> None:
+    names = {str(path.relative_to(example.folder)) for path in example.folder.rglob("*") if path.is_file()}
+    pictures = {"report/confusion.png", "report/curves.png", "report/per_class.png"}
+    tables = {"report/metrics.json", "report/per_class.csv", "report/history.json", "report/skipped.json"}
+    models = {f"{kind}/model.{suffix}" for kind in ("best", "last") for suffix in ("safetensors", "json")}
+    assert names == pictures | tables | models | {"catalog.parquet", "config.yaml", "result.json"}
+    assert yaml.safe_load((example.folder / "config.yaml").read_text()) == to_dict(example.config)
+    skipped = json.loads((example.folder / "report/skipped.json").read_text())
+    assert len(skipped) == 5 and all(item["reason"] == "not a video" for item in skipped)
+    written = json.loads((example.folder / "result.json").read_text())
+    assert written["test"]["top1"] == 1.0 and written["run_id"] == example.result.run_id
+
+
+def test_checkpoints_carry_split_classes_and_measurements(example: Any) -> None:
+    _, best = checkpoint.load(example.folder / "best")
+    _, last = checkpoint.load(example.folder / "last")
+    assert best.classes == last.classes == ["blue", "green", "red"]
+    table = catalog.read(example.folder / "catalog.parquet")
+    assert [len(best.split[name]) for name in ("train", "val", "test")] == [14, 7, 14]
+    test = table[(table["split"] == "test") & (table["status"] == "ok")]
+    assert {digest[:24] for digest in test["digest"]} < set(best.split["test"])
+    assert best.metrics["test"]["top1"] == 1.0 and best.extra["run_id"] == example.result.run_id
+    rows = history(example.folder)
+    chosen = min(rows, key=lambda row: row["val_loss"])
+    assert best.extra["epoch"] == chosen["epoch"] and best.metrics["val_loss"] == chosen["val_loss"]
+    assert last.extra["epoch"] == 3
+
+
+def test_the_run_is_finished_with_parameters_tags_and_every_epoch(example: Any) -> None:
+    client = connect(example.uri)
+    run = client.get_run(example.result.run_id)
+    assert run.info.status == "FINISHED" and run.info.run_name == "tiny"
+    assert run.data.params == {key: str(value) for key, value in flatten(to_dict(example.config)).items()}
+    assert len(run.data.tags["dataset.digest"]) == len(run.data.tags["split.digest"]) == 64
+    assert run.data.tags["version.torch"] == metadata.version("torch")
+    rows = history(example.folder)
+    for name in EPOCH_METRICS:
+        recorded = client.get_metric_history(example.result.run_id, name)
+        assert [entry.step for entry in recorded] == [1, 2, 3]
+    losses = [entry.value for entry in client.get_metric_history(example.result.run_id, "val/loss")]
+    assert losses == [row["val_loss"] for row in rows]
+    assert run.data.metrics["test/top1"] == 1.0 and run.data.metrics["test/coverage"] == 12 / 14
+
+
+def test_the_run_holds_checkpoint_report_and_the_skipped_files(example: Any, tmp_path: Path) -> None:
+    client = connect(example.uri)
+    folder = Path(client.download_artifacts(example.result.run_id, "", str(tmp_path)))
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert {"checkpoint/model.safetensors", "checkpoint/model.json", "report/confusion.png"} <= names
+    assert {"report/curves.png", "report/per_class.csv", "data/skipped.json", "data/catalog.parquet"} <= names
+    assert {"config.yaml", "data/summary.json"} <= names
+    skipped = json.loads((folder / "data/skipped.json").read_text())
+    assert sorted(Path(item["path"]).name for item in skipped) == [f"v_blue_g0{i}_c09.mp4" for i in range(1, 6)]
+    assert checkpoint.digest(folder / "checkpoint") == checkpoint.digest(example.folder / "best")
+
+
+def test_nothing_is_left_of_the_state_to_resume(example: Any) -> None:
+    assert read_state(example.folder) is None
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_one_seed_one_result_whatever_the_number_of_workers(
+    example: Any, make_config: Any, tmp_path: Path, workers: int
+) -> None:
+    config = make_config(training__epochs=3, training__workers=workers)
+    result = train.train(config, tmp_path / "again")
+    assert multiprocessing.active_children() == []
+    assert result.test == example.result.test
+    assert history(tmp_path / "again") == history(example.folder)
+    for kind in ("best", "last"):
+        assert same(tmp_path / "again" / kind, example.folder / kind)
+    assert result.run_id is None
+
+
+def test_another_seed_gives_another_model_scored_on_the_same_clips(
+    example: Any, make_config: Any, tmp_path: Path
+) -> None:
+    train.train(make_config(seed=1, training__epochs=1), tmp_path / "other")
+    assert not same(tmp_path / "other" / "best", example.folder / "best")
+    mine, other = (checkpoint.load(folder / "best")[1].split for folder in (example.folder, tmp_path / "other"))
+    assert mine == other
+
+
+def test_a_frozen_encoder_gives_one_result_from_an_empty_and_from_a_filled_store(
+    make_config: Any, frozen_changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIDEO_LSTM_CACHE", str(tmp_path / "cache"))
+    config = make_config(**frozen_changes)
+    first = train.train(config, tmp_path / "first")
+    second = train.train(replace(config, training=replace(config.training, workers=2)), tmp_path / "second")
+    assert first.test == second.test and history(tmp_path / "first") == history(tmp_path / "second")
+    assert same(tmp_path / "first/best", tmp_path / "second/best")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"video__streams": "flow", "flow__size": 32, "flow__grid": 2, "training__balance": "weights"},
+        {"video__streams": "rgb+flow", "flow__size": 32, "flow__form": "image", "training__balance": "sampler"},
+        {"video__sampling": "rate", "recurrent__kind": "none", "recurrent__pooling": "mean", "data__val": 0.0},
+    ],
+)
+def test_the_other_ways_end_with_a_tested_model_too(
+    make_config: Any, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    result = train.train(make_config(**changes, training__epochs=1), tmp_path / "run")
+    assert result.test["n"] == 12 and result.test["coverage"] == 12 / 14
+    assert ("val_loss" in history(tmp_path / "run")[0]) == ("data__val" not in changes)
+
+
+def test_training_stops_when_validation_no_longer_improves(make_config: Any, tmp_path: Path) -> None:
+    config = make_config(training__epochs=40, training__patience=2, training__learning_rate=0.3)
+    train.train(config, tmp_path / "run")
+    rows = history(tmp_path / "run")
+    best = min(rows, key=lambda row: row["val_loss"])["epoch"]
+    assert len(rows) < 40 and len(rows) == best + 2
+    assert checkpoint.load(tmp_path / "run/best")[1].extra["epoch"] == best
+
+
+def test_a_finished_folder_is_replaced_only_on_request(example: Any, make_config: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"finished training.*--fresh"):
+        train.train(example.config, example.folder)
+    with pytest.raises(UserError, match="finished training"):
+        train.train(example.config, example.folder, resume=True)
+    config = make_config(training__epochs=1)
+    train.train(config, tmp_path / "run")
+    (tmp_path / "run" / "my notes.txt").write_text("keep")
+    train.train(replace(config, seed=5), tmp_path / "run", fresh=True)
+    assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["seed"] == 5
+    assert (tmp_path / "run" / "my notes.txt").read_text() == "keep"
+
+
+def test_without_a_folder_the_next_free_one_is_taken(
+    make_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = make_config(training__epochs=1)
+    assert [train.train(config).folder for _ in range(2)] == ["runs/tiny", "runs/tiny-2"]
+
+
+def test_there_must_be_something_to_resume(make_config: Any, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no unfinished training"):
+        train.train(make_config(), tmp_path / "run", resume=True)
+
+
+def test_a_loss_that_is_no_number_says_what_to_lower_and_marks_the_run(
+    make_config: Any, example: Any, tmp_path: Path
+) -> None:
+    config = make_config(
+        tracking=TrackingConfig(uri=example.uri, experiment="nan"), training__learning_rate=1e30, training__epochs=4
+    )
+    with pytest.raises(DataError, match=r"loss is not a number in epoch \d; lower training.learning_rate") as error:
+        train.train(config, tmp_path / "run")
+    assert "\n" not in str(error.value)
+    client = connect(example.uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("nan").experiment_id])
+    assert run.info.status == "FAILED" and "not a number" in run.data.tags["failure"]
+
+
+def test_an_interrupted_training_keeps_its_best_model_and_ends_where_it_would_have(
+    make_config: Any, example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the third epoch; then the same command, and a command with other options."""
+    config = replace(example.config, tracking=TrackingConfig(uri=example.uri, experiment="interrupted"))
+    read = sources.FileSource.batches
+
+    def interrupted(self: Any, epoch: int, order: Any) -> Any:
+        for number, batch in enumerate(read(self, epoch, order)):
+            if epoch == 2 and number == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sources.FileSource, "batches", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(config, tmp_path / "run")
+    client = connect(example.uri)
+    experiment = [client.get_experiment_by_name("interrupted").experiment_id]
+    (run,) = client.search_runs(experiment)
+    assert run.info.status == "KILLED"
+    assert checkpoint.load(tmp_path / "run/best")[1].extra["epoch"] == 2
+
+    with pytest.raises(UserError, match=r"another training\.batch_size; .*--fresh"):
+        train.train(replace(config, training=replace(config.training, batch_size=3)), tmp_path / "run")
+    result = train.train(config, tmp_path / "run", resume=True)
+    (run,) = client.search_runs(experiment)
+    assert run.info.status == "FINISHED" and run.info.run_id == result.run_id
+    assert [entry.step for entry in client.get_metric_history(run.info.run_id, "val/loss")] == [1, 2, 3]
+    assert result.test == example.result.test and history(tmp_path / "run") == history(example.folder)
+    assert same(tmp_path / "run/best", example.folder / "best")
+
+
+def test_what_cannot_work_is_refused_before_anything_is_decoded(make_config: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="frozen encoder without weights"):
+        train.train(make_config(encoder__frozen=True), tmp_path / "run")
+    with pytest.raises(UserError, match="resnet19"):
+        train.train(make_config(encoder__name="resnet19"), tmp_path / "run")
+    with pytest.raises(ConfigError, match="device 'gpu'"):
+        train.train(make_config(training__device="gpu"), tmp_path / "run")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be made"):
+        train.train(make_config(), tmp_path / "file" / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_class_is_nothing_to_tell_apart(make_config: Any, tiny_clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "red").symlink_to(tiny_clips / "red")
+    with pytest.raises(DataError, match="the one class 'red'"):
+        train.train(make_config(data__root=str(tmp_path / "data")), tmp_path / "run")
