@@ -20,6 +20,9 @@ from pipeline.config import DataConfig
 from pipeline.data.layouts import SPLITS
 from pipeline.errors import DataError
 
+LARGEST_SHARE = 0.8
+"""Part of the validation or test clips that one unit may be: numbers from a single source say little about others."""
+
 
 def assign(frame: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
     """Give every row of a catalog a split.
@@ -41,7 +44,7 @@ def assign(frame: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
     Raises:
         DataError: one unit given to two splits, or fewer units than splits.
     """
-    units = pd.Series(_units(frame), index=frame.index, dtype="str")
+    units = pd.Series(units_of(frame), index=frame.index, dtype="str")
     given = _given(frame, units)
     table = _Table(frame, units)
     shares = {"train": 1 - data.val - data.test, "val": data.val, "test": data.test}
@@ -64,7 +67,7 @@ def assign(frame: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
     return frame.assign(split=units.map(chosen).astype("str"), unit=units)
 
 
-def _units(frame: pd.DataFrame) -> list[str]:
+def units_of(frame: pd.DataFrame) -> list[str]:
     """A name per row: connected components of "same group" and "same content", named by their first group."""
     groups = [None if pd.isna(group) else str(group) for group in frame["group"]]
     contents = [str(content) or None for content in frame["digest"]]
@@ -167,6 +170,7 @@ def _divide(table: _Table, names: Sequence[str], shares: dict[str, float], rng: 
     for index in order:
         unit = vectors[index]
         gain = (unit * (2 * need - unit) / scale).sum(axis=1)
+        gain[1:][unit[-1] > LARGEST_SHARE * target[1:, -1]] = -np.inf
         place[index] = int(np.argmax(gain))
         need[place[index]] -= unit
     _fill_empty(place, clips, len(splits))

@@ -59,7 +59,8 @@ class Branch(nn.Module):
         classes: K.
         config: projection, kind and size of the recurrence, pooling, dropout.
         moving: the features come from an encoder that is being trained, so no fixed mean and deviation fit them: each
-            vector is normalised by itself (Ba et al. 2016). On the demo this halves the epochs to a given accuracy.
+            vector is normalised by itself (Ba et al. 2016). An early version of the demo reached 0.43 with it in 12
+            epochs, 0.26 without.
     """
 
     def __init__(self, size: int, classes: int, config: RecurrentConfig, moving: bool = False) -> None:

@@ -67,10 +67,11 @@ def evaluate_predictions(
     Intervals are 95% percentile bootstrap intervals over groups (Efron 1979; whole clusters are drawn, since
     clips of one source are not independent). Where every clip is right, or every clip wrong, resampling
     cannot vary and would claim certainty: there the far end is the exact binomial bound (Clopper and Pearson
-    1934) with one trial per group, exact for rates and a guide for F1. With fewer than two groups there is no
-    interval: both ends are None. Macro F1 is the mean over the classes that occur in the labels or in the
-    predictions; a class that occurs in neither has None for precision, recall and F1, and any other 0/0
-    counts as 0, as in scikit-learn.
+    1934) with one trial per group, exact for rates and a guide for F1. Where all clips come from one group,
+    clips are drawn instead and `note` says so; a single clip has no interval, both ends are None.
+
+    Macro F1 is the mean over the classes that occur in the labels or in the predictions; a class that occurs
+    in neither has None for precision, recall and F1, and any other 0/0 counts as 0, as in scikit-learn.
 
     Args:
         paths: N files, each once.
@@ -88,7 +89,7 @@ def evaluate_predictions(
         `coverage` (n / expected), `failed`; `majority` `{class, rate}`, what always answering the commonest
         class would score; `per_class`, a list of `{class, support, precision, recall, f1}` with `_low` and
         `_high`; `confusion`, K x K counts with true classes as rows; `log_loss` in nats; `groups`, their
-        number; `note`, why an interval is missing, or None.
+        number; `note`, what the intervals cannot tell, or None.
 
     Raises:
         ValueError: a path twice, shapes that do not fit, labels or probabilities out of range, or files that
@@ -103,6 +104,9 @@ def evaluate_predictions(
     labels = labels.astype(np.int64)
     predicted = probabilities.argmax(axis=1)
     names, group_of = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    sources = len(names)
+    if sources == 1:  # better an interval that is too narrow, and says so, than none
+        names, group_of = np.asarray(paths, dtype=str), np.arange(len(paths))
     per_group = _statistics(labels, predicted, _within(labels, probabilities), group_of, len(names), k)
     total = Statistics.unstacked(per_group.stacked().sum(axis=0))
     point = _scores(total)
@@ -122,8 +126,8 @@ def evaluate_predictions(
         "per_class": _per_class(classes, total, point, low, high),
         "confusion": confusion.tolist(),
         "log_loss": float(-np.log(np.clip(own, np.finfo(np.float64).tiny, 1)).mean()),
-        "groups": len(names),
-        "note": None if len(names) > 1 else "no intervals: all scored clips come from one group",
+        "groups": sources,
+        "note": None if sources > 1 else "all scored clips come from one group: intervals are over clips, too narrow",
     }
 
 

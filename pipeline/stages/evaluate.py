@@ -31,7 +31,7 @@ def score(
 
     Args:
         predictor: the model.
-        table: catalog rows (path, label, unit or group, status, times, ...), failed files included.
+        table: rows of an ingested catalog (path, label, unit, status, times, ...), failed files included.
         workers: decoding processes.
         vanished: clips that should be scored and are not in the table any more; they lower the coverage too.
 
@@ -51,7 +51,7 @@ def score(
             advance(1)
     scored = [i for i, prediction in enumerate(predictions) if prediction.probabilities is not None]
     lost = [{"path": p.path, "reason": str(p.error.reason)} for p in predictions if p.error is not None]
-    units = readable["unit"].tolist() if "unit" in readable else [file.path for file in files]
+    units = readable["unit"].tolist()
     probabilities = [p.probabilities for p in predictions if p.probabilities is not None]
     metrics = evaluate_predictions(
         paths=[files[i].path for i in scored],

@@ -68,8 +68,7 @@ def ingest(config: DataConfig, out: Path | None = None, split: bool = True) -> I
     _report_failures(table, summary, len(listing.ignored))
     if summary["ok"] == 0:
         raise DataError(f"{config.root}: none of the {summary['files']} files can be decoded")
-    if split:
-        table = splits.assign(table, config)
+    table = splits.assign(table, config) if split else table.assign(unit=splits.units_of(table))
     if out is not None:
         catalog.write(table, out)
     classes = sorted(set(table["label"]))

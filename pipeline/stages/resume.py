@@ -1,4 +1,4 @@
-"""What a training needs to go on exactly where it was: one safetensors file, replaced in one step after each epoch.
+"""What a training needs to go on exactly where it was: one safetensors file, replaced in one step.
 
 Weights, optimiser moments and loss scale are tensors; the epoch, the history and the run's identifier are JSON in the
 file's header. Random numbers need no state: each epoch seeds them from (seed, epoch).

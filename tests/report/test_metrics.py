@@ -99,7 +99,8 @@ def test_intervals_are_in_order_and_in_range(n: int, k: int, groups: int, seed: 
             if low is not None:
                 assert 0 <= low <= high <= 1
     assert found["groups"] == len(set(names))
-    assert (found["note"] is None) == (found["groups"] > 1) == (found["top1_low"] is not None)
+    assert (found["note"] is None) == (found["groups"] > 1)
+    assert found["top1_low"] is not None
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.25])
@@ -153,12 +154,16 @@ def test_a_perfect_score_does_not_claim_certainty() -> None:
     assert wrong["top1_high"] == pytest.approx(1 - 0.025 ** (1 / 40))
 
 
-def test_one_group_has_no_interval_and_says_why() -> None:
-    found = evaluate(np.array([0, 1, 1]), one_hot(np.array([0, 1, 0]), 2), ["a", "a", "a"])
+def test_one_group_has_an_interval_over_clips_and_says_so() -> None:
+    labels, guesses = np.array([0, 1, 1]), one_hot(np.array([0, 1, 0]), 2)
+    found = evaluate(labels, guesses, ["a", "a", "a"])
     assert found["top1"] == pytest.approx(2 / 3)
-    assert found["top1_low"] is None
-    assert found["macro_f1_high"] is None
+    assert found["groups"] == 1
     assert "one group" in found["note"]
+    alone = evaluate(labels, guesses, ["a", "b", "c"])
+    assert [found["top1_low"], found["top1_high"]] == [alone["top1_low"], alone["top1_high"]]
+    single = evaluate(labels[:1], guesses[:1], ["a"])
+    assert single["top1_low"] is None
 
 
 def test_ties_at_the_fifth_place_agree_with_the_first() -> None:

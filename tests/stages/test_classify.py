@@ -46,7 +46,14 @@ def shown(archive: Path, rows: list[dict[str, Any]]) -> list[str]:
 def test_a_folder_is_searched_to_any_depth_in_the_order_of_names(predictor: Predictor, archive: Path) -> None:
     result = classify(predictor, [str(archive)], workers=0)
     suffix = {path.parent.name: path.suffix for path in archive.rglob("clip.*")}
-    expected = ["bad.mp4", "frames", f"a/clip{suffix['a']}", "a/still.png", f"a/b/clip{suffix['b']}", f"z/clip{suffix['z']}"]
+    expected = [
+        "bad.mp4",
+        "frames",
+        f"a/clip{suffix['a']}",
+        "a/still.png",
+        f"a/b/clip{suffix['b']}",
+        f"z/clip{suffix['z']}",
+    ]
     assert shown(archive, result.table) == expected
     assert (result.rows, result.ok, result.failed) == (6, 5, 1)
     assert result.reasons == {"not a video": 1} and result.out is None
@@ -124,12 +131,12 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 def read_parquet(path: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = pd.read_parquet(path).astype(object).to_dict("records")  # type: ignore[assignment]
-    return [{key: None if not isinstance(v, np.ndarray) and pd.isna(v) else v for key, v in row.items()} for row in rows]
+    return [
+        {key: None if not isinstance(v, np.ndarray) and pd.isna(v) else v for key, v in row.items()} for row in rows
+    ]
 
 
-@pytest.mark.parametrize(
-    ("suffix", "read"), [(".csv", read_csv), (".jsonl", read_jsonl), (".parquet", read_parquet)]
-)
+@pytest.mark.parametrize(("suffix", "read"), [(".csv", read_csv), (".jsonl", read_jsonl), (".parquet", read_parquet)])
 def test_the_table_holds_every_row_and_every_digit(
     predictor: Predictor, archive: Path, tmp_path: Path, suffix: str, read: Callable[[Path], list[dict[str, Any]]]
 ) -> None:

@@ -65,7 +65,14 @@ def undisturbed(make_config: Any, tmp_path_factory: pytest.TempPathFactory) -> P
     [("mid-epoch", 2, 2), ("between checkpoint and state", 0, 2), ("before anything was saved", 0, 0)],
 )
 def test_a_killed_training_ends_as_if_nothing_had_happened(
-    undisturbed: Path, example: Any, make_config: Any, tmp_path: Path, command: str, moment: str, workers: int, safe: int
+    undisturbed: Path,
+    example: Any,
+    make_config: Any,
+    tmp_path: Path,
+    command: str,
+    moment: str,
+    workers: int,
+    safe: int,
 ) -> None:
     uri = example.uri
     nested = to_dict(make_config(training__epochs=EPOCHS)) | {"tracking": {"uri": uri, "experiment": moment}}

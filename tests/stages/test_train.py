@@ -152,9 +152,7 @@ def test_a_frozen_encoder_gives_one_result_from_an_empty_and_from_a_filled_store
         {"video__sampling": "rate", "recurrent__kind": "none", "recurrent__pooling": "mean", "data__val": 0.0},
     ],
 )
-def test_the_other_ways_end_with_a_tested_model_too(
-    make_config: Any, tmp_path: Path, changes: dict[str, Any]
-) -> None:
+def test_the_other_ways_end_with_a_tested_model_too(make_config: Any, tmp_path: Path, changes: dict[str, Any]) -> None:
     result = train.train(make_config(**changes, training__epochs=1), tmp_path / "run")
     assert result.test["n"] == 12 and result.test["coverage"] == 12 / 14
     assert ("val_loss" in history(tmp_path / "run")[0]) == ("data__val" not in changes)
