@@ -7,6 +7,7 @@ right.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,19 +33,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
     try:
         _dispatch(given)
     except KeyboardInterrupt:
-        _complain("interrupted; the same command goes on where a training or a classification stopped")
+        goes_on = given[:1] == ["train"]
+        _complain("interrupted" + ("; the same command continues the training" if goes_on else ""))
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
-    except UserError as error:
+    except (UserError, OSError) as error:
         if debug:
             raise
         _complain(f"error: {error}")
-        sys.exit(error.exit_code)
+        sys.exit(UserError.exit_code)
 
 
 def _dispatch(given: list[str]) -> None:

@@ -100,6 +100,12 @@ class FlowConfig:
     interval: NonNegativeFloat = 0.08
     """Seconds between the two frames a flow is computed from; 0: from the previous sampled moment."""
 
+    def __post_init__(self) -> None:
+        if self.size < 12 or self.grid > self.size:
+            raise ConfigError(
+                f"flow.size is {self.size}, flow.grid {self.grid}; size must be 12 or more, grid at most size"
+            )
+
 
 @dataclass
 class AugmentationConfig:

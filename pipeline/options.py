@@ -9,6 +9,7 @@ import difflib
 import re
 import sys
 import warnings
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
@@ -118,7 +119,7 @@ def to_config(parser: Parser, parsed: Any) -> Config:
     return Config(**{name: values[name] for name in names})
 
 
-def load_config(*paths: str, overrides: list[str] | None = None) -> Config:
+def load_config(*paths: str | Path, overrides: list[str] | None = None) -> Config:
     """Read YAML files, later ones winning, then `overrides` as on the command line.
 
     Raises:
@@ -128,7 +129,7 @@ def load_config(*paths: str, overrides: list[str] | None = None) -> Config:
         >>> load_config("configs/demo.yaml", overrides=["--training.epochs", "3"])
     """
     parser = config_parser("video-lstm train", "")
-    arguments = [part for path in paths for part in ("--config", path)]
+    arguments = [part for path in paths for part in ("--config", str(path))]
     parsed = guarded(parser, [*arguments, *(overrides or [])])
     return to_config(parser, parsed)
 

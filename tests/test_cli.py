@@ -301,7 +301,7 @@ def test_evaluate_and_classify_print_tables(
     example: Any, tiny_clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, _ = in_process(["evaluate", str(example.folder), "--out", str(tmp_path / "report")], capsys)
-    assert "12/14 clips" in out and "100.0" in out and (tmp_path / "report/metrics.json").exists()
+    assert "12/14 clips" in out and "top-1      1.000" in out and (tmp_path / "report/metrics.json").exists()
     out, err = in_process(["classify", str(example.folder), str(tiny_clips / "blue"), "--workers", "0"], capsys)
     lines = out.splitlines()
     assert sum(" blue " in line for line in lines) == 10 and sum("not a video" in line for line in lines) == 5
@@ -342,7 +342,7 @@ def test_ctrl_c_ends_a_training_with_130_and_the_same_command_goes_on(
         code = training.wait(60)
     written = "".join(lines)
     assert code == 130 and "Traceback" not in written, written
-    assert lines[-1].startswith("video-lstm: interrupted; the same command goes on")
+    assert lines[-1].startswith("video-lstm: interrupted; the same command continues")
     client = connect(example.uri)
     (run,) = client.search_runs([client.get_experiment_by_name("ctrl-c").experiment_id])
     assert run.info.status == "KILLED"

@@ -6,6 +6,7 @@ a number.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -194,6 +195,7 @@ def collate(
 
 
 def start_worker(_: int) -> None:
-    """One thread per decoding process."""
+    """One thread per decoding process, which ends when it is told to."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     use_one_thread()
     torch.set_num_threads(1)

@@ -71,7 +71,7 @@ def units_of(frame: pd.DataFrame) -> list[str]:
     """A name per row: connected components of "same group" and "same content", named by their first group."""
     groups = [None if pd.isna(group) else str(group) for group in frame["group"]]
     contents = [str(content) or None for content in frame["digest"]]
-    names = _own_names(frame)
+    names = own_names(frame)
     parent: dict[tuple[str, str], tuple[str, str]] = {}
 
     def root(node: tuple[str, str]) -> tuple[str, str]:
@@ -93,7 +93,7 @@ def units_of(frame: pd.DataFrame) -> list[str]:
     return [key if kind == "a group" else f"{kind} {key}" for kind, key in map(root, rows)]
 
 
-def _own_names(frame: pd.DataFrame) -> list[str]:
+def own_names(frame: pd.DataFrame) -> list[str]:
     """Each row's path below the folder that all rows share, so that moving a dataset changes nothing."""
     paths = [os.path.abspath(str(path)) for path in frame["path"]]
     base = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
@@ -167,10 +167,11 @@ def _divide(table: _Table, names: Sequence[str], shares: dict[str, float], rng: 
     order = rng.permutation(len(names))
     order = order[np.argsort(-vectors[order, -1], kind="stable")]
     place = np.empty(len(names), dtype=np.int64)
+    crowded = target[1:, -1] >= 2 * np.median(vectors[:, -1])  # the split has room for more than one usual unit
     for index in order:
         unit = vectors[index]
         gain = (unit * (2 * need - unit) / scale).sum(axis=1)
-        gain[1:][unit[-1] > LARGEST_SHARE * target[1:, -1]] = -np.inf
+        gain[1:][crowded & (unit[-1] > LARGEST_SHARE * target[1:, -1])] = -np.inf
         place[index] = int(np.argmax(gain))
         need[place[index]] -= unit
     _fill_empty(place, clips, len(splits))
@@ -214,7 +215,7 @@ def split_digest(frame: pd.DataFrame) -> str:
 
     A file without content to read counts by its path below the folder that all rows share.
     """
-    contents = [str(content) or name for content, name in zip(frame["digest"], _own_names(frame), strict=True)]
+    contents = [str(content) or name for content, name in zip(frame["digest"], own_names(frame), strict=True)]
     rows = sorted(
         [content, str(label), str(split)]
         for content, label, split in zip(contents, frame["label"], frame["split"], strict=True)

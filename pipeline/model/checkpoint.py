@@ -204,7 +204,7 @@ def _refuse_foreign(folder: Path) -> None:
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is a file; a checkpoint is a folder")
     for item in sorted(folder.iterdir()):
-        if item.name not in (TENSORS, CARD):
+        if item.name not in (TENSORS, CARD) and not item.name.startswith("."):  # file managers leave hidden files
             raise CheckpointError(f"{folder} holds {item.name}, no part of a checkpoint; choose another folder")
 
 

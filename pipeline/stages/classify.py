@@ -33,7 +33,11 @@ class Classified:
 
 
 def classify(
-    predictor: Predictor, sources: Sequence[str], out: Path | None = None, top_k: int = 5, workers: int = -1
+    predictor: Predictor,
+    sources: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
+    top_k: int = 5,
+    workers: int = -1,
 ) -> Classified:
     """Label files.
 
@@ -49,7 +53,10 @@ def classify(
     """
     if out is not None:
         check_suffix(out)
-    paths = find_files(sources)
+        Path(out).parent.mkdir(
+            parents=True, exist_ok=True
+        )  # hours of work should not end in a folder that is not there
+    paths = find_files([sources] if isinstance(sources, str | Path) else sources)
     rows: list[dict[str, Any]] = []
     with bar("classifying", len(paths)) as advance:
         for prediction in predictor.predict(paths, workers):
@@ -91,7 +98,7 @@ def result_row(prediction: Prediction, predictor: Predictor, top_k: int) -> dict
     }
 
 
-def find_files(sources: Iterable[str]) -> list[str]:
+def find_files(sources: Iterable[str | Path]) -> list[str]:
     """Every file to classify, each once, in the order of the sources; folders in the order of their names.
 
     Raises:
@@ -99,7 +106,7 @@ def find_files(sources: Iterable[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for source in sources:
-        found.update(dict.fromkeys(_expand(source)))
+        found.update(dict.fromkeys(_expand(str(source))))
     return list(found)
 
 
@@ -137,7 +144,7 @@ def _read_list(path: Path) -> list[str]:
     A file that does not exist becomes a row of the results, like any other that cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     named = [line.strip() for line in lines if line.strip() and not line.startswith("#")]

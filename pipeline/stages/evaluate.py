@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from pipeline.data.splits import own_names
 from pipeline.errors import DataError, Reason
 from pipeline.model import checkpoint
 from pipeline.report.figures import confusion_figure, per_class_figure
@@ -68,13 +70,16 @@ def score(
 
 
 def evaluate(
-    predictor: Predictor, data: str | None, split: Which = "test", out: Path | None = None, workers: int = -1
+    predictor: Predictor,
+    data: str | Path | None,
+    split: Which = "test",
+    out: str | Path | None = None,
+    workers: int = -1,
 ) -> dict[str, Any]:
     """Score a checkpoint on a data set.
 
-    Clips are recognised by their content, wherever they lie now: the checkpoint knows which it was trained on. By
-    default those of its own test split are scored; in a data set that has none of them, all clips that it has not
-    seen.
+    Clips are recognised by their content, wherever they lie now: the checkpoint knows which it was trained on. In the
+    data it was trained on, its own test split is scored; in any other, all clips that it did not learn from.
 
     Args:
         predictor: the model.
@@ -91,43 +96,52 @@ def evaluate(
         DataError: nothing to score.
     """
     config = checkpoint.config_of(predictor.card).data
-    config = replace(config, root=data or config.root)
+    home = data is None or os.path.realpath(data) == os.path.realpath(config.root or "")
+    config = replace(config, root=config.root if data is None else str(data))
     table = ingest(config, split=False).table
-    chosen, seen = select(table, predictor.card.split, split)
+    chosen, seen = select(table, predictor.card.split, split, home)
     if seen:
         say(f"{seen} clips are not scored: the model learned from them (--split all scores them too)")
+    if split == "test" and home and (more := _strangers(table, predictor.card.split)):
+        say(f"{more} clips came after the training and are in no split; they are not scored (--split all)")
     if chosen.empty:
         raise DataError(f"{config.root}: no clip of the {split} split is there")
-    own = predictor.card.split.get(split, []) if data is None else []
+    own = predictor.card.split.get(split, []) if home else []
     vanished = sorted(set(own) - set(identities(table)))
     metrics, _ = score(predictor, chosen, workers, vanished)
     metrics |= {"split": split, "data": str(config.root), "model": predictor.digest, "seen": seen}
     if out is not None:
-        write_report(metrics, out)
+        write_report(metrics, Path(out))
     return metrics
 
 
-def select(table: pd.DataFrame, own: dict[str, Any], split: Which) -> tuple[pd.DataFrame, int]:
+def select(table: pd.DataFrame, own: dict[str, Any], split: Which, home: bool) -> tuple[pd.DataFrame, int]:
     """The rows to score, and how many were kept out because the model has seen them.
 
     Args:
         table: a catalog.
         own: the checkpoint's split: content identities of its train, val and test clips.
         split: see `evaluate`.
+        home: this is the data the model was trained on, so its own split says all.
     """
     if split == "all":
         return table, 0
     identity = identities(table)
-    mine = identity.isin(set(own.get(split, [])))
-    if mine.any() or split != "test":
-        return table[mine], 0
+    if home or split != "test":
+        return table[identity.isin(set(own.get(split, [])))], 0
     known = identity.isin(set(own.get("train", [])) | set(own.get("val", [])))
     return table[~known], int(known.sum())
 
 
+def _strangers(table: pd.DataFrame, own: dict[str, Any]) -> int:
+    """How many clips are in none of the model's splits."""
+    known = {name for split in ("train", "val", "test") for name in own.get(split, [])}
+    return int((~identities(table).isin(known)).sum())
+
+
 def identities(table: pd.DataFrame) -> pd.Series[str]:
-    """What a clip is recognised by: the start of its content's digest; the file name of one that cannot be read."""
-    names = "path:" + table["path"].map(lambda path: Path(path).name)
+    """What a clip is recognised by: the start of its content's digest; the place of one that cannot be read."""
+    names = "path:" + pd.Series(own_names(table), index=table.index, dtype="str")
     digests = table["digest"].fillna("").str.slice(0, 24)
     return digests.where(digests != "", names)
 

@@ -12,7 +12,7 @@ from pipeline.stages.predict import Predictor, load_predictor
 STORE_SCHEMES = ("runs:/", "models:/")
 
 
-def load_model(name: str, device: str = "auto", tracking: TrackingConfig | None = None) -> Predictor:
+def load_model(name: str | Path, device: str = "auto", tracking: TrackingConfig | None = None) -> Predictor:
     """Read a model by name.
 
     Args:
@@ -25,6 +25,7 @@ def load_model(name: str, device: str = "auto", tracking: TrackingConfig | None 
         CheckpointError: nothing there, or damaged.
         TrackingError: the store does not have it.
     """
+    name = str(name)
     if name.startswith(STORE_SCHEMES):
         from pipeline.tracking.store import download
 

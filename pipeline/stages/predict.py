@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from pipeline.data.batches import ClipFile, collate, stream_clips
 from pipeline.data.clips import ClipInputs, Plan
-from pipeline.data.features import FeatureStore, feature_key
 from pipeline.errors import VideoError
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import Card
@@ -116,10 +115,3 @@ def load_predictor(folder: Path, device: str = "auto") -> Predictor:
     """
     model, card = checkpoint.load(folder)
     return Predictor(model, card, choose_device(device), checkpoint.digest(folder))
-
-
-def stored_features(
-    store: FeatureStore, file: ClipFile, plan: Plan, encoders: str, view: int | None
-) -> dict[str, NDArray[np.float32]] | None:
-    """A clip's features if the store has them; a file without a digest is never looked up."""
-    return store.get(feature_key(file.digest, plan, encoders, view)) if file.digest else None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 import yaml
+from filelock import FileLock, Timeout
 
 from pipeline.config import Config, flatten, to_dict
 from pipeline.data import catalog, splits
@@ -38,6 +40,7 @@ from pipeline.stages.resume import NAME as RESUME
 from pipeline.stages.resume import TrainingState, read_state
 from pipeline.stages.sources import FeatureSource, FileSource, Source
 from pipeline.tracking.runs import Run, start
+from pipeline.tracking.store import hide_password
 
 RESULT = "result.json"
 LIBRARIES = ("torch", "torchvision", "opencv-python", "albumentations", "mlflow", "video-lstm")
@@ -62,7 +65,7 @@ class Trained:
     folder: str
 
 
-def train(config: Config, out: Path | None = None, fresh: bool = False, resume: bool = False) -> Trained:
+def train(config: Config, out: str | Path | None = None, fresh: bool = False, resume: bool = False) -> Trained:
     """Train, evaluate and record one model.
 
     An unfinished training in the folder is continued, in its MLflow run; the numbers are those of a training that
@@ -79,17 +82,27 @@ def train(config: Config, out: Path | None = None, fresh: bool = False, resume: 
     """
     device = choose_device(config.training.device)
     _check_encoder(config)
-    folder, state = _open_folder(config, out, fresh, resume)
-    data = ingest(config.data, folder / "catalog.parquet")
+    if config.data.root:  # a checkpoint finds its data again from any folder
+        config = replace(config, data=replace(config.data, root=os.path.abspath(config.data.root)))
+    folder, state = _open_folder(config, None if out is None else Path(out), fresh, resume)
+    with _locked(folder):
+        return _train_in(folder, config, state, fresh, device)
+
+
+def _train_in(folder: Path, config: Config, state: TrainingState | None, fresh: bool, device: torch.device) -> Trained:
+    data = ingest(config.data)
     _check_data(data)
     if state is not None and state.data != data.split_digest:
         raise DataError(f"{folder}: the data changed since this training began; start over with --fresh")
-    (folder / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
     torch.manual_seed(config.seed)
     model = build_classifier(config, len(data.classes)).to(device)
     run = start(config.tracking, config.name, state.run_id if state else None)
+    if fresh:  # not before everything that can be wrong has been found right
+        _clear(folder)
+    catalog.write(data.table, folder / "catalog.parquet")
+    (folder / "config.yaml").write_text(yaml.safe_dump(_recorded(config), sort_keys=False))
     try:
-        state = state or TrainingState(flatten(to_dict(config)), data.split_digest, run.run_id)
+        state = state or TrainingState(flatten(_recorded(config)), data.split_digest, run.run_id)
         trained = _train_tracked(config, folder, data, model, state, run, device)
     except BaseException as error:
         with suppress(TrackingError):  # the store may be what failed; the error itself must come through
@@ -100,22 +113,42 @@ def train(config: Config, out: Path | None = None, fresh: bool = False, resume: 
     return trained
 
 
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Two trainings in one folder would replace each other's checkpoints. A killed one leaves no lock."""
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"another training is running in {folder}; choose another --out") from None
+
+
+def _recorded(config: Config) -> dict[str, Any]:
+    """The configuration as it may be kept and shown: no password of a tracking store."""
+    plain = to_dict(config)
+    if plain["tracking"]["uri"]:
+        plain["tracking"]["uri"] = hide_password(plain["tracking"]["uri"])
+    return plain
+
+
 def _check_encoder(config: Config) -> None:
     """What can be known to be wrong before hours of decoding."""
     check_name(config.encoder.name)
-    if config.encoder.frozen and config.encoder.weights == "none" and "rgb" in config.video.stream_names:
+    names = config.video.stream_names
+    images = "rgb" in names or ("flow" in names and config.flow.form == "image")
+    if images and config.encoder.frozen and config.encoder.weights == "none":
         raise ConfigError("a frozen encoder without weights never learns; set encoder.weights, or encoder.frozen false")
 
 
 def _open_folder(config: Config, out: Path | None, fresh: bool, resume: bool) -> tuple[Path, TrainingState | None]:
     """The run's folder, and where its unfinished training stands; None starts a new one."""
     folder = out or _free_folder(Path("runs") / config.name, fresh)
-    if fresh:
-        _clear(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder} cannot be made ({error.strerror}); choose another --out") from None
+    if fresh:
+        return folder, None
     if (folder / RESULT).exists():
         raise UserError(f"{folder} holds a finished training; choose another --out, or replace it with --fresh")
     state = read_state(folder)
@@ -123,7 +156,7 @@ def _open_folder(config: Config, out: Path | None, fresh: bool, resume: bool) ->
         if resume:
             raise CheckpointError(f"{folder} holds no unfinished training to resume")
         return folder, None
-    changed = _changed(state.config, flatten(to_dict(config)))
+    changed = _changed(state.config, flatten(_recorded(config)))
     if changed:
         raise UserError(
             f"{folder} holds an unfinished training with another {', '.join(changed[:3])}; "
@@ -227,7 +260,7 @@ def _card(config: Config, data: Ingested, state: TrainingState) -> Card:
         except metadata.PackageNotFoundError:
             continue
     described = {"data_digest": data.digest, "run_id": state.run_id}
-    return Card(to_dict(config), data.classes, {"digest": data.split_digest, **split}, {}, versions, described)
+    return Card(_recorded(config), data.classes, {"digest": data.split_digest, **split}, {}, versions, described)
 
 
 def _describe(run: Run, config: Config, data: Ingested) -> None:
@@ -239,7 +272,7 @@ def _describe(run: Run, config: Config, data: Ingested) -> None:
     run.tags({f"dataset.{key}": data.summary[key] for key in ("files", "ok", "failed")})
     run.text(json.dumps({"files": data.summary, "split": report}, indent=2, default=str), "data/summary.json")
     run.text(json.dumps(data.failed(), indent=2), "data/skipped.json")
-    run.text(yaml.safe_dump(to_dict(config), sort_keys=False), "config.yaml")
+    run.text(yaml.safe_dump(_recorded(config), sort_keys=False), "config.yaml")
 
 
 def _record(run: Run, row: dict[str, float]) -> None:

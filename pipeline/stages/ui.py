@@ -30,7 +30,6 @@ def serve(config: TrackingConfig, host: str, port: int) -> None:
     command, environment = ui_command(uri, host, chosen)
     say(f"MLflow UI on {uri}: http://{host}:{chosen}  (Ctrl-C ends it)")
     # a session of its own, so that the server and the workers it starts can be ended together
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's stop is a Ctrl-C
     with subprocess.Popen(command, env=environment, start_new_session=True) as server:
         try:
             code = server.wait()

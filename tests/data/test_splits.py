@@ -216,3 +216,21 @@ def test_report() -> None:
         "units": {"train": 1, "val": 0, "test": 1},
         "missing": {"test": ["b"]},
     }
+
+
+def test_no_test_set_of_a_single_source_where_there_are_others() -> None:
+    sizes = [68, 56, 49, 40, 19, 10, 10, 4, 3, 1]
+    rows = [(f"g{k}/{n}.mp4", "ab"[n % 2], f"g{k}") for k, size in enumerate(sizes) for n in range(size)]
+    frame = pd.DataFrame(rows, columns=["path", "label", "group"]).assign(split=None, digest="")
+    done = assign(frame, DataConfig(val=0.15, test=0.2))
+    units = done.groupby("split")["unit"].nunique()
+    assert units["test"] > 1 and units["val"] > 1
+
+
+def test_the_seed_moves_groups_of_one_size() -> None:
+    rows = [(f"g{k}/{n}.mp4", "ab"[n % 2], f"g{k}") for k in range(6) for n in range(8)]
+    frame = pd.DataFrame(rows, columns=["path", "label", "group"]).assign(split=None, digest="")
+    chosen = {
+        tuple(assign(frame, DataConfig(split_seed=seed)).query("split == 'test'")["unit"].unique()) for seed in range(8)
+    }
+    assert len(chosen) > 1

@@ -160,10 +160,10 @@ def test_print_metrics_counts_what_it_does_not_name() -> None:
     text.encode("utf-8")
 
 
-def test_print_metrics_without_interval() -> None:
+def test_print_metrics_of_one_group_says_so() -> None:
     paths = ["a", "b"]
     found = evaluate_predictions(paths, np.array([0, 1]), np.eye(2), ["x", "y"], ["g", "g"], 2, [])
     text = print_metrics(found)
-    assert text.splitlines()[0] == "top-1      1.000"
+    assert text.splitlines()[0].startswith("top-1      1.000 [")
     assert "one group" in text
     assert "1 group\n" in text

@@ -124,8 +124,17 @@ def test_the_report_is_written(predictor: Predictor, tmp_path: Path) -> None:
     assert rows["class"].tolist() == ["blue", "green", "red"] and rows["support"].sum() == 12
 
 
-def test_a_file_without_content_is_recognised_by_its_name() -> None:
+def test_a_file_without_content_is_recognised_by_its_place() -> None:
     table = pd.DataFrame({"path": ["a/x.avi", "b/y.avi", "c/z.avi"], "digest": ["d" * 64, "", None]})
-    assert identities(table).tolist() == ["d" * 24, "path:y.avi", "path:z.avi"]
-    chosen, seen = select(table, {"train": ["path:y.avi"], "val": [], "test": []}, "test")
+    assert identities(table).tolist() == ["d" * 24, "path:b/y.avi", "path:c/z.avi"]
+    chosen, seen = select(table, {"train": ["path:b/y.avi"], "val": [], "test": []}, "test", home=False)
     assert chosen["path"].tolist() == ["a/x.avi", "c/z.avi"] and seen == 1
+
+
+def test_test_clips_that_vanished_lower_the_coverage_however_the_folder_is_named() -> None:
+    table = pd.DataFrame({"path": ["a/x.avi", "b/y.avi"], "digest": ["d" * 64, "e" * 64]})
+    own = {"train": [], "val": [], "test": ["d" * 24, "f" * 24]}
+    at_home, _ = select(table, own, "test", home=True)
+    elsewhere, _ = select(table, own, "test", home=False)
+    assert at_home["path"].tolist() == ["a/x.avi"]
+    assert elsewhere["path"].tolist() == ["a/x.avi", "b/y.avi"]  # nothing that is unseen is passed over

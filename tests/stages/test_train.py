@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from dataclasses import replace
 from importlib import metadata
@@ -12,13 +13,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from pipeline.config import TrackingConfig, flatten, to_dict
 from pipeline.data import catalog
 from pipeline.errors import CheckpointError, ConfigError, DataError, UserError
 from pipeline.model import checkpoint
-from pipeline.stages import sources, train
+from pipeline.stages import fit, sources, train
 from pipeline.stages.resume import read_state
 from pipeline.tracking.store import connect
 
@@ -51,7 +53,7 @@ def test_the_result_names_checkpoint_run_and_an_honest_test(example: Any) -> Non
 
 
 def test_the_folder_holds_all_there_is_to_know(example: Any) -> None:
-    names = {str(path.relative_to(example.folder)) for path in example.folder.rglob("*") if path.is_file()}
+    names = {str(path.relative_to(example.folder)) for path in example.folder.rglob("[!.]*") if path.is_file()}
     pictures = {"report/confusion.png", "report/curves.png", "report/per_class.png"}
     tables = {"report/metrics.json", "report/per_class.csv", "report/history.json", "report/skipped.json"}
     models = {f"{kind}/model.{suffix}" for kind in ("best", "last") for suffix in ("safetensors", "json")}
@@ -207,11 +209,12 @@ def test_a_loss_that_is_no_number_says_what_to_lower_and_marks_the_run(
     assert run.info.status == "FAILED" and "not a number" in run.data.tags["failure"]
 
 
+@pytest.mark.parametrize(("save_seconds", "safe"), [(0.0, 2), (1000.0, 0)])
 def test_an_interrupted_training_keeps_its_best_model_and_ends_where_it_would_have(
-    make_config: Any, example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_config: Any, example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_seconds: float, safe: int
 ) -> None:
     """Ctrl-C in the third epoch; then the same command, and a command with other options."""
-    config = replace(example.config, tracking=TrackingConfig(uri=example.uri, experiment="interrupted"))
+    config = replace(example.config, tracking=TrackingConfig(uri=example.uri, experiment=f"interrupted {safe}"))
     read = sources.FileSource.batches
 
     def interrupted(self: Any, epoch: int, order: Any) -> Any:
@@ -222,12 +225,14 @@ def test_an_interrupted_training_keeps_its_best_model_and_ends_where_it_would_ha
 
     with monkeypatch.context() as patch:
         patch.setattr(sources.FileSource, "batches", interrupted)
+        patch.setattr(fit, "SAVE_SECONDS", save_seconds)
         with pytest.raises(KeyboardInterrupt):
             train.train(config, tmp_path / "run")
     client = connect(example.uri)
-    experiment = [client.get_experiment_by_name("interrupted").experiment_id]
+    experiment = [client.get_experiment_by_name(f"interrupted {safe}").experiment_id]
     (run,) = client.search_runs(experiment)
-    assert run.info.status == "KILLED"
+    state = read_state(tmp_path / "run")
+    assert run.info.status == "KILLED" and state is not None and state.epoch == safe
     assert checkpoint.load(tmp_path / "run/best")[1].extra["epoch"] == 2
 
     with pytest.raises(UserError, match=r"another training\.batch_size; .*--fresh"):
@@ -258,3 +263,27 @@ def test_one_class_is_nothing_to_tell_apart(make_config: Any, tiny_clips: Path, 
     (tmp_path / "data" / "red").symlink_to(tiny_clips / "red")
     with pytest.raises(DataError, match="the one class 'red'"):
         train.train(make_config(data__root=str(tmp_path / "data")), tmp_path / "run")
+
+
+def test_fresh_replaces_a_finished_model_only_when_nothing_else_is_wrong(example: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(example.folder, folder)
+    wrong = replace(example.config, data=replace(example.config.data, root=str(tmp_path / "nowhere")))
+    with pytest.raises(DataError, match="does not exist"):
+        train.train(wrong, folder, fresh=True)
+    assert checkpoint.load(folder / "best")[1].classes == ["blue", "green", "red"]
+
+
+def test_two_trainings_in_one_folder_are_refused(example: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with FileLock(folder / ".lock"), pytest.raises(UserError, match="another training is running"):
+        train.train(example.config, folder)
+
+
+def test_no_password_of_a_store_is_kept(example: Any, tmp_path: Path) -> None:
+    hidden = TrackingConfig(enabled=False, uri="postgresql://someone:hunter2@host/db")
+    train.train(replace(example.config, tracking=hidden), tmp_path / "run")
+    kept = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert len(kept) > 8
+    assert not [path.name for path in kept if b"hunter2" in path.read_bytes()]
