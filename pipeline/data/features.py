@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline.data.clips import Plan
 
-FORMAT = 1
+FORMAT = 2
 
 
 class FeatureStore:
