@@ -1,0 +1,31 @@
+"""What only a GPU can show; skipped without one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.config import Config, EncoderConfig, RecurrentConfig, VideoConfig
+from pipeline.model.classifier import build_classifier
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU"),
+]
+
+
+@pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
+def test_a_gpu_gives_the_numbers_of_the_cpu(kind: str) -> None:
+    torch.manual_seed(0)
+    config = Config(
+        video=VideoConfig(size=32),
+        encoder=EncoderConfig(name="compact", weights="none", frozen=False),
+        recurrent=RecurrentConfig(kind=kind, hidden=16, layers=2),  # type: ignore[arg-type]
+    )
+    model = build_classifier(config, 5).eval()
+    frames = torch.randint(0, 256, (3, 6, 3, 32, 32), dtype=torch.uint8)
+    lengths = torch.tensor([6, 1, 4])
+    with torch.no_grad():
+        expected = model({"rgb": frames}, lengths)
+        found = model.cuda()({"rgb": frames.cuda()}, lengths).cpu()
+    torch.testing.assert_close(found, expected, atol=2e-3, rtol=1e-3)
