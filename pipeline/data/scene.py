@@ -22,8 +22,7 @@ DIAMETER = (0.18, 0.72)
 """Smallest and largest diameter of the object in parts of the frame's shorter side."""
 GRAIN = 4
 """Grey levels by which the grain of a frame differs from 0 at most. It hides the codec's trail, a fraction of
-a
-grey level: against the mean of its group's frames, single frames of MPEG-4 clips were told apart in 20% of
+a grey level: against the mean of its group's frames, single frames of MPEG-4 clips were told apart in 20% of
 cases without grain (chance: 12.5%), in 13.5% with 4, in 12.3% with 10."""
 
 

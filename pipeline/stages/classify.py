@@ -53,9 +53,7 @@ def classify(
     """
     if out is not None:
         check_suffix(out)
-        Path(out).parent.mkdir(
-            parents=True, exist_ok=True
-        )  # hours of work should not end in a folder that is not there
+        Path(out).parent.mkdir(parents=True, exist_ok=True)  # before the work, which must not be lost for a folder
     paths = find_files([sources] if isinstance(sources, str | Path) else sources)
     rows: list[dict[str, Any]] = []
     with bar("classifying", len(paths)) as advance:

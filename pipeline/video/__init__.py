@@ -1,4 +1,7 @@
-"""Video files by OpenCV, and nothing else knows it: frames with their timestamps, moments to sample, optical flow."""
+"""Video files by OpenCV: frames with their timestamps, moments to sample, optical flow.
+
+No other room reads or writes video; `data/transforms.py` names OpenCV's interpolations to albumentations, no more.
+"""
 
 
 def use_one_thread() -> None:
