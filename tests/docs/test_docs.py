@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import os
 import re
 import shlex
+import sys
+import tomllib
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -142,3 +146,37 @@ def test_the_picture_of_the_readme_is_small() -> None:
     picture = ROOT / "docs/img/demo.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.stat().st_size < 400_000
+
+
+def imported(folder: str) -> set[str]:
+    """Top-level modules that the Python files below a folder import."""
+    found = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.split(".")[0])
+    return found
+
+
+def declared(*extras: str) -> set[str]:
+    """Distributions that pyproject.toml asks for, in lower case with dashes."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = project["dependencies"] + [item for name in extras for item in project["optional-dependencies"][name]]
+    return {re.split(r"[\[<>=!~; ]", item)[0].lower().replace("_", "-") for item in wanted}
+
+
+@pytest.mark.parametrize(
+    ("folder", "extras"), [("pipeline", ("weights", "gpu", "av")), ("tests", ("dev", "av")), ("scripts", ("dev", "av"))]
+)
+def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:
+    """Something that only happens to be installed is missing on the next machine."""
+    providers = packages_distributions()
+    ours = {"pipeline", "tests", "conftest", "__future__"}
+    outside = {name for name in imported(folder) if name not in sys.stdlib_module_names | ours}
+    allowed = declared(*extras) | ({"torchcodec", "torch"} if folder == "scripts" else set())
+    undeclared = {
+        name for name in outside if not {p.lower().replace("_", "-") for p in providers.get(name, [name])} & allowed
+    }
+    assert not undeclared
