@@ -42,7 +42,15 @@ class DataConfig:
     """Which clips, and who learns from which."""
 
     root: str | None = None
-    """Folder of class folders, folder that holds a clips.csv, or a CSV file (path,label[,group,split])."""
+    """Folder of class folders, folder that holds a clips.csv, or a list (path,label[,group,split,start,end])."""
+    layout: Literal[
+        "auto", "folders", "splits", "list", "ucf101", "hmdb51", "ucf11", "kth", "kinetics", "something", "fiftyone"
+    ] = "auto"
+    """How the data is laid out: docs/data.md shows each; auto recognises all but kinetics and something."""
+    annotations: str | None = None
+    """Official split or annotation files of the layout, file or folder; unset: looked for beside the clips."""
+    official_split: PositiveInt = 1
+    """Which of the official splits (UCF101 and HMDB51 have three)."""
     group_pattern: str = "auto"
     r"""Regular expression over each path; its first parenthesis names the source group, and a group never
     straddles two splits. auto: UCF101's g(\d+)_c and KTH's person(\d+) where every file matches; none: no groups."""
@@ -52,6 +60,8 @@ class DataConfig:
     """Share of the clips kept for the final numbers; never used for a choice."""
     split_seed: NonNegativeInt = 0
     """Seed of the split alone, so that models trained with other seeds are scored on the same clips."""
+    allow_leak: bool = False
+    """Train although near-duplicates lie on both sides of a split; the numbers are then too good."""
 
     def __post_init__(self) -> None:
         if self.val + self.test >= 1:
@@ -74,6 +84,8 @@ class VideoConfig:
     """Height and width in pixels of the frames the encoder sees."""
     fit: Literal["stretch", "crop", "pad"] = "stretch"
     """How a frame becomes square: stretch keeps every pixel's content, crop cuts the longer side, pad adds black."""
+    partial: Literal["accept", "reject"] = "reject"
+    """A file that is cut off or damaged: use the frames that decode, or leave the file out."""
 
     def __post_init__(self) -> None:
         names = self.streams.split("+")
@@ -85,6 +97,20 @@ class VideoConfig:
         """The streams in their fixed order."""
         chosen = self.streams.split("+")
         return tuple(name for name in STREAMS if name in chosen)
+
+
+@dataclass
+class LimitsConfig:
+    """What one file may cost before it is given up; every file is decoded in a process of its own for that."""
+
+    seconds: PositiveFloat = 120.0
+    """Longest time in seconds that one file may take to decode."""
+    memory: PositiveInt = 4096
+    """Most memory in MB that a process may have while it decodes one file."""
+    megapixels: PositiveFloat = 100.0
+    """Largest frame in millions of pixels."""
+    min_frames: PositiveInt = 1
+    """Fewest frames a clip must have."""
 
 
 @dataclass
@@ -216,6 +242,7 @@ class Config:
     """Fixes weights, augmentation and order: the same command twice gives the same numbers on a CPU."""
     data: DataConfig = field(default_factory=DataConfig)
     video: VideoConfig = field(default_factory=VideoConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)

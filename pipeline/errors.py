@@ -15,8 +15,15 @@ class Reason(StrEnum):
     NOT_READABLE = "not readable"
     EMPTY = "empty"
     NOT_A_VIDEO = "not a video"
+    NO_VIDEO_STREAM = "no video stream"
     UNSUPPORTED_CODEC = "unsupported codec"
     NO_FRAME_DECODED = "no frame decoded"
+    TRUNCATED = "truncated"
+    TOO_SHORT = "too short"
+    TOO_LARGE = "too large"
+    TIMED_OUT = "timed out"
+    OUT_OF_MEMORY = "out of memory"
+    CRASHED = "decoder crashed"
 
 
 class UserError(Exception):

@@ -28,13 +28,23 @@ Request = tuple[int, int | None]
 
 @dataclass(frozen=True)
 class ClipFile:
-    """One file to read. Without `times` (float64 (N,), seconds) its frames' timestamps are found first."""
+    """One file, or a segment of one, to read.
+
+    Attributes:
+        path: the file.
+        label: number of its class; -1 where it has none.
+        times: float64 (N,) seconds, the timestamps of the clip's frames; None: all of the file's, found first.
+        duration: seconds of the clip.
+        digest: the clip's identity: its content, and which segment of it.
+        first: number within the file of the clip's first frame.
+    """
 
     path: str
     label: int = -1
     times: NDArray[np.float64] | None = None
     duration: float = 0.0
     digest: str = ""
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,7 @@ class ClipDataset(Dataset[LoadedClip]):
             if file.times is None:
                 info = probe(file.path)
                 return LoadedClip(index, load_clip(file.path, info.times, self.plan, view), duration=info.duration)
-            return LoadedClip(index, load_clip(file.path, file.times, self.plan, view), duration=file.duration)
+            return LoadedClip(index, load_clip(file.path, file.times, self.plan, view, file.first), duration=file.duration)
         except VideoError as error:
             return LoadedClip(index, None, error)
 

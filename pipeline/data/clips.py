@@ -55,14 +55,17 @@ class ClipInputs:
         return len(self.times)
 
 
-def load_clip(path: str, times: NDArray[np.float64], plan: Plan, seed: int | None = None) -> ClipInputs:
+def load_clip(
+    path: str, times: NDArray[np.float64], plan: Plan, seed: int | None = None, first: int = 0
+) -> ClipInputs:
     """Read one clip.
 
     Args:
         path: a video file, an image, or a folder of images.
-        times: float64 (N,), the timestamp of every frame that decodes, as `video.reader.probe` found them.
+        times: float64 (N,), the timestamp of every frame of the clip, as `video.reader.probe` found them.
         plan: what to read and how.
         seed: None for evaluation (centred, unchanged); a number for one random training view.
+        first: number within the file of the frame that `times` begins with; above 0 for a segment.
 
     Returns:
         The inputs, T at most `plan.video.frames` when sampling uniformly.
@@ -75,7 +78,7 @@ def load_clip(path: str, times: NDArray[np.float64], plan: Plan, seed: int | Non
     names = plan.video.stream_names
     earlier = previous_frames(times, chosen, plan.flow.interval) if "flow" in names else chosen
     wanted = np.unique(np.concatenate([chosen, earlier]))
-    frames = read_frames(path, wanted).frames
+    frames = read_frames(path, wanted + first).frames
     now, before = np.searchsorted(wanted, chosen), np.searchsorted(wanted, earlier)
 
     augmentation = None if seed is None else plan.augmentation

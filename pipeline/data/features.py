@@ -72,7 +72,7 @@ def feature_key(digest: str, plan: Plan, encoders: str, view: int | None) -> str
     parts = {
         "format": FORMAT,
         "clip": digest,
-        "video": asdict(plan.video),
+        "video": {key: value for key, value in asdict(plan.video).items() if key != "partial"},
         "flow": asdict(plan.flow) if "flow" in plan.video.stream_names else None,
         "augmentation": None if view is None else _drawn(plan),
         "encoders": encoders,

@@ -21,12 +21,17 @@ KNOWN_PATTERNS = (r"g(\d+)_c", r"person(\d+)")
 
 @dataclass(frozen=True)
 class Entry:
-    """One clip as the dataset names it: its path, its label, and its group and split where they are known."""
+    """One clip as the dataset names it: its path, its label, and its group and split where they are known.
+
+    `start` and `end` are seconds after the file's first frame; None: from its beginning, to its end.
+    """
 
     path: str
     label: str
     group: str | None
     split: str | None
+    start: float | None = None
+    end: float | None = None
 
 
 @dataclass(frozen=True)
