@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -30,6 +30,7 @@ from pipeline.video.images import (
     resize,
     suffix,
 )
+from pipeline.video.thumbnails import Thumbnails
 
 __all__ = [
     "DECODER",
@@ -85,12 +86,19 @@ class VideoInfo:
         times: float64 (N,) timestamps in seconds of every frame that was decoded, strictly increasing.
         width, height: pixels of the first frame, after the rotation the file asks for.
         codec: four-character code of the stream, or "image".
+        marks: what is unusual about a healthy source, in a word or two each; "rotated", "hdr", ...
+        damage: empty where the source is whole; else what is missing, "64 of 120 frames decoded, ..."
+        thumbnails: uint8 (K, 64, 64) grey, one per 0.25 s (a longer source: per 0.5 s, 1 s, ... so that
+            K <= 512), the first frame's first; (0, 64, 64) unless asked for.
     """
 
     times: np.ndarray
     width: int
     height: int
     codec: str
+    marks: tuple[str, ...] = ()
+    damage: str = ""
+    thumbnails: np.ndarray = field(default_factory=lambda: np.empty((0, 64, 64), np.uint8))
 
     @property
     def frames(self) -> int:
@@ -113,8 +121,13 @@ class VideoInfo:
         return 1.0 / self.step if self.frames > 1 else 0.0
 
 
-def probe(path: str) -> VideoInfo:
+def probe(path: str, *, megapixels: float = math.inf, thumbnails: bool = False) -> VideoInfo:
     """Decode a whole source once and say what it holds.
+
+    Args:
+        path: a video file, an image, or a folder of images.
+        megapixels: largest frame in millions of pixels; a larger one is refused before it is decoded.
+        thumbnails: take the thumbnails of `VideoInfo` on the way.
 
     Raises:
         VideoError: the source gives no frame; its reason says why.
@@ -124,21 +137,29 @@ def probe(path: str) -> VideoInfo:
     if os.path.isdir(path):
         images = folder_images(path)
         height, width = decode_in_folder(path, images[0]).shape[:2]
-        for image in images[1:]:
-            decode_in_folder(path, image)
-        return VideoInfo(np.arange(len(images)) / IMAGE_FOLDER_FPS, width, height, "image")
+        seen = Thumbnails()
+        for index, image in enumerate(images):
+            frame, time = decode_in_folder(path, image), index / IMAGE_FOLDER_FPS
+            if thumbnails and seen.wants(time):
+                seen.add(time, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        return VideoInfo(np.arange(len(images)) / IMAGE_FOLDER_FPS, width, height, "image", thumbnails=seen.array())
     if suffix(path) in IMAGE_SUFFIXES:
-        height, width = decode_image(path).shape[:2]
-        return VideoInfo(np.zeros(1), width, height, "image")
-    return _probe_video(path)
+        frame = decode_image(path)
+        height, width = frame.shape[:2]
+        seen = Thumbnails()
+        if thumbnails:
+            seen.add(0.0, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        return VideoInfo(np.zeros(1), width, height, "image", thumbnails=seen.array())
+    return _probe_video(path, megapixels, thumbnails)
 
 
-def read_frames(path: str, indices: np.ndarray) -> Clip:
+def read_frames(path: str, indices: np.ndarray, times: np.ndarray | None = None) -> Clip:
     """Chosen frames of a source; decoding stops after the last of them.
 
     Args:
         path: a video file, an image, or a folder of images.
         indices: int64 (T,) positions among the frames that `probe` counted; sorted, unique, at least one.
+        times: float64 (T,) the timestamps that `probe` found for these frames.
 
     Returns:
         The frames, RGB. Should the size change in mid-stream, all have that of the first wanted frame
@@ -243,19 +264,26 @@ def _fourcc(capture: cv2.VideoCapture) -> str:
     return "".join(character for character in text if character.isprintable()).strip()
 
 
-def _probe_video(path: str) -> VideoInfo:
+def _probe_video(path: str, megapixels: float, thumbnails: bool) -> VideoInfo:
     times: list[float] = []
     size: tuple[int, int] | None = None
+    seen = Thumbnails()
     with _open(path, _DECODE) as capture:
         codec = _fourcc(capture)
+        width, height = (capture.get(key) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        if width * height > megapixels * 1e6:
+            raise VideoError(path, Reason.TOO_LARGE, f"{width:.0f} x {height:.0f}, the limit is {megapixels:g} MP")
         for time in _timestamps(capture):
             times.append(time)
-            if size is None:
+            if size is None or (thumbnails and seen.wants(time)):
                 ok, frame = capture.retrieve()
-                size = frame.shape[:2] if ok else None
+                if ok and size is None:
+                    size = frame.shape[:2]
+                if ok and thumbnails:
+                    seen.add(time, frame)
     if size is None:
         raise _no_frame(path, codec)
-    return VideoInfo(np.array(times, dtype=np.float64), size[1], size[0], codec)
+    return VideoInfo(np.array(times, dtype=np.float64), size[1], size[0], codec, thumbnails=seen.array())
 
 
 def _no_frame(path: str, codec: str) -> VideoError:
