@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.layouts.entries import is_utf8, printable
+from pipeline.data.layouts.walk import is_clip_folder, walk
 from pipeline.errors import DataError
 from pipeline.report.tables import check_suffix, write_results
 from pipeline.stages.predict import Prediction, Predictor
 from pipeline.stages.progress import bar, say
-from pipeline.video.reader import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_image_folder
 
 LIST_SUFFIXES = (".txt", ".lst", ".list")
 SHOWN = 5
@@ -97,7 +98,10 @@ def result_row(prediction: Prediction, predictor: Predictor, top_k: int) -> dict
 
 
 def find_files(sources: Iterable[str | Path]) -> list[str]:
-    """Every file to classify, each once, in the order of the sources; folders in the order of their names.
+    """Every file to classify, each once, in the order of the sources; folders in natural order of names.
+
+    A folder is searched by the rules of `layouts.walk`, but one that holds images and neither videos nor folders is
+    itself one clip. (Given as a class folder of a dataset, its images are clips of one frame each.)
 
     Raises:
         DataError: a source does not exist or holds nothing to classify.
@@ -111,7 +115,7 @@ def find_files(sources: Iterable[str | Path]) -> list[str]:
 def _expand(source: str) -> list[str]:
     path = Path(source)
     if path.is_dir():
-        files = [source] if is_image_folder(source) else _walk(path)
+        files = [source] if is_clip_folder(source) else _search(source)
         if not files:
             raise DataError(f"{source}: no video and no image in this folder")
         return files
@@ -123,16 +127,15 @@ def _expand(source: str) -> list[str]:
     return [file for match in matches for file in _expand(match)]
 
 
-def _walk(folder: Path) -> list[str]:
-    """Videos and images below a folder, hidden ones left out; a folder of images is one clip."""
-    files = []
-    for current, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        clips = [name for name in folders if is_image_folder(os.path.join(current, name))]
-        folders[:] = [name for name in folders if name not in clips]
-        shown = [name for name in names if not name.startswith(".")]
-        videos = [name for name in shown if Path(name).suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES]
-        files += [os.path.join(current, name) for name in sorted(videos + clips)]
+def _search(folder: str) -> list[str]:
+    """The clips below a folder, as `layouts.walk` finds them."""
+    files: list[str] = []
+    others: list[str] = []
+    for path, is_clip in walk(folder):
+        (files if is_clip else others).append(path)
+    unnamed = [path for path in others if not is_utf8(os.path.basename(path))]
+    if unnamed:
+        say(f"{len(unnamed)} files have names that are not UTF-8 and are passed over, as {printable(unnamed[0])}")
     return files
 
 

@@ -47,11 +47,11 @@ def test_a_folder_is_searched_to_any_depth_in_the_order_of_names(predictor: Pred
     result = classify(predictor, [str(archive)], workers=0)
     suffix = {path.parent.name: path.suffix for path in archive.rglob("clip.*")}
     expected = [
-        "bad.mp4",
-        "frames",
+        f"a/b/clip{suffix['b']}",
         f"a/clip{suffix['a']}",
         "a/still.png",
-        f"a/b/clip{suffix['b']}",
+        "bad.mp4",
+        "frames",
         f"z/clip{suffix['z']}",
     ]
     assert shown(archive, result.table) == expected

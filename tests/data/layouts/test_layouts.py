@@ -155,7 +155,7 @@ def test_failures_of_folders(tmp_path: Path) -> None:
 
 def test_split_folders_are_not_taken_for_classes(tmp_path: Path) -> None:
     touch(tmp_path, "train/a/1.mp4", "test/b/1.mp4")
-    assert "splits" in failure(tmp_path)
+    assert [(entry.label, entry.split) for entry in found(tmp_path).entries] == [("b", "test"), ("a", "train")]
 
 
 @pytest.mark.parametrize(
