@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.config import DataConfig
 from pipeline.data.layouts.entries import SPLIT_NAMES, Entry, Listing
 from pipeline.data.layouts.lists import read_rows, seconds
-from pipeline.data.layouts.match import Files, annotation_files, present_classes
+from pipeline.data.layouts.match import Files, annotation_files, present_classes, text_lines
 from pipeline.errors import DataError
 from pipeline.video.images import suffix
 
@@ -92,10 +92,11 @@ def something(root: str, data: DataConfig) -> Listing:
     unlabelled = sum(not label for label, _ in found.values())
     if unlabelled:
         notes.append(f"{unlabelled} ids of the annotations have no label and are left out")
+    ending = ".webm" if suffix(paths[0]) == ".json" else ""  # in CSV, folders of images are listed
     entries = []
     for name, (label, split) in found.items():
         if label:
-            entries.append(Entry(files.find(name, label) or os.path.join(root, f"{name}.webm"), label, None, split))
+            entries.append(Entry(files.find(name, label) or os.path.join(root, name + ending), label, None, split))
     return _finished("something", files, entries, notes)
 
 
@@ -131,7 +132,7 @@ def _labels(paths: list[str]) -> set[str]:
         if suffix(path) == ".json":
             names |= {_plain(str(name)) for name in _json(path)}
         else:
-            names |= {_plain(name) for _, name, _ in _read_semicolons(path)}
+            names |= {_plain(name) for _, name in text_lines(path)}
     return names
 
 
