@@ -1,4 +1,4 @@
-"""From clips to batches: workers that decode, padding, and lengths.
+"""From clips to batches: decoding ahead in worker processes, padding, and lengths.
 
 Each request carries the seed of its random view, so neither the number of workers nor the order of arrival changes
 a number.
@@ -6,62 +6,36 @@ a number.
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pipeline.data.clips import ClipInputs, Plan, load_clip
+from pipeline.data.clips import Plan
+from pipeline.data.loading import ClipFile, LoadedClip, load_file
+from pipeline.data.pool import Lost, Pool
 from pipeline.errors import VideoError
-from pipeline.video import use_one_thread
-from pipeline.video.reader import probe
+
+__all__ = [
+    "Batch",
+    "ClipFile",
+    "ClipLoader",
+    "LoadedClip",
+    "Request",
+    "collate",
+    "decoding_pool",
+    "stream_clips",
+    "view_seed",
+]
 
 Request = tuple[int, int | None]
 """Which file, by its position, and the seed of its random view; None: the evaluation view."""
-
-
-@dataclass(frozen=True)
-class ClipFile:
-    """One file, or a segment of one, to read.
-
-    Attributes:
-        path: the file.
-        label: number of its class; -1 where it has none.
-        times: float64 (N,) seconds, the timestamps of the clip's frames; None: all of the file's, found first.
-        duration: seconds of the clip.
-        digest: the clip's identity: its content, and which segment of it.
-        first: number within the file of the clip's first frame.
-    """
-
-    path: str
-    label: int = -1
-    times: NDArray[np.float64] | None = None
-    duration: float = 0.0
-    digest: str = ""
-    first: int = 0
-
-
-@dataclass(frozen=True)
-class LoadedClip:
-    """What a worker hands over for one file: a clip, or why there is none.
-
-    Attributes:
-        index: position in the list of files.
-        clip: None when the file gave none.
-        error: None when it gave one.
-        duration: seconds of the whole file; 0 when unknown.
-    """
-
-    index: int
-    clip: ClipInputs | None
-    error: VideoError | None = None
-    duration: float = 0.0
 
 
 @dataclass
@@ -86,80 +60,46 @@ class Batch:
         return Batch(moved, self.lengths, self.labels.to(device, non_blocking=True), self.failed)
 
 
-class ClipDataset(Dataset[LoadedClip]):
-    """Files read on demand, indexed by a `Request`."""
-
-    def __init__(self, files: Sequence[ClipFile], plan: Plan) -> None:
-        self.files = files
-        self.plan = plan
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, request: Request) -> LoadedClip:
-        index, view = request
-        file = self.files[index]
-        try:
-            if file.times is None:
-                info = probe(file.path)
-                return LoadedClip(index, load_clip(file.path, info.times, self.plan, view), duration=info.duration)
-            return LoadedClip(index, load_clip(file.path, file.times, self.plan, view, file.first), duration=file.duration)
-        except VideoError as error:
-            return LoadedClip(index, None, error)
-
-
 def view_seed(*parts: int) -> int:
     """One seed from several numbers; changing any of them gives another."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
-class _Requests(Sampler[Request]):
-    """The requests of one pass, replaced before the next, so that workers live on between passes."""
-
-    def __init__(self) -> None:
-        self.requests: Sequence[Request] = []
-
-    def __iter__(self) -> Iterator[Request]:
-        return iter(self.requests)
-
-    def __len__(self) -> int:
-        return len(self.requests)
+def decoding_pool(plan: Plan, workers: int) -> Pool:
+    """Processes that keep to a plan's limits."""
+    return Pool(workers, plan.limits.seconds, plan.limits.memory)
 
 
 class ClipLoader:
     """Batches of freshly decoded clips, for training an encoder.
 
+    A file that cost a worker its life is not read again: a decoder that hangs would cost its time limit every epoch.
+
     Args:
         files: what can be asked for.
         plan: how it is read.
         batch_size: clips per batch.
-        workers: decoding processes, kept from one pass to the next; 0 decodes in this process.
+        pool: the processes that decode, kept from one pass to the next; loaders that take turns may share one.
     """
 
-    def __init__(self, files: Sequence[ClipFile], plan: Plan, batch_size: int, workers: int) -> None:
-        self._requests = _Requests()
-        self._loader = DataLoader(
-            ClipDataset(files, plan),
-            batch_size=batch_size,
-            sampler=self._requests,
-            # no method of this object: a loader that is part of a circle cannot end its workers and waits 5 s for each
-            collate_fn=partial(_collate, files),
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            worker_init_fn=start_worker,
-            generator=torch.Generator(),  # the global one would be drawn from once per pass, or once for all workers
-        )
+    def __init__(self, files: Sequence[ClipFile], plan: Plan, batch_size: int, pool: Pool) -> None:
+        self.pool = pool
+        self._files = files
+        self._plan = plan
+        self._batch_size = batch_size
+        self._lost: dict[int, VideoError] = {}
 
     def batches(self, requests: Sequence[Request]) -> Iterator[Batch]:
-        """The clips asked for, in that order. Files that fail are named in the batch they are missing from."""
-        self._requests.requests = requests
-        return iter(self._loader)
+        """The clips asked for, in that order. Files that fail are named in the batch they are missing from.
 
-
-def _collate(files: Sequence[ClipFile], loaded: list[LoadedClip]) -> Batch:
-    clips = [(item.clip, files[item.index].label) for item in loaded if item.clip is not None]
-    failed = [item.error for item in loaded if item.error is not None]
-    return collate([clip.inputs for clip, _ in clips], [label for _, label in clips], failed)
+        While one batch is computed on, the next two are decoded. A new pass ends one that was not read to its end.
+        """
+        ahead = 2 * self._batch_size + self.pool.workers
+        with closing(_load(self.pool, self._files, self._plan, requests, ahead, self._lost)) as loaded:
+            while items := list(islice(loaded, self._batch_size)):
+                clips = [(item.clip, self._files[item.index].label) for item in items if item.clip is not None]
+                failed = [item.error for item in items if item.error is not None]
+                yield collate([clip.inputs for clip, _ in clips], [label for _, label in clips], failed)
 
 
 def stream_clips(
@@ -169,17 +109,33 @@ def stream_clips(
 
     Without `requests`: the evaluation view of each file, once.
     """
-    order = _Requests()
-    order.requests = [(index, None) for index in range(len(files))] if requests is None else requests
-    loader: DataLoader[LoadedClip] = DataLoader(
-        ClipDataset(files, plan),
-        batch_size=None,
-        sampler=order,
-        num_workers=min(workers, len(order)),
-        worker_init_fn=start_worker,
-        generator=torch.Generator(),
-    )
-    return iter(loader)
+    wanted = [(index, None) for index in range(len(files))] if requests is None else requests
+    with decoding_pool(plan, workers) as pool, closing(_load(pool, files, plan, wanted)) as loaded:
+        yield from loaded
+
+
+def _load(
+    pool: Pool,
+    files: Sequence[ClipFile],
+    plan: Plan,
+    requests: Sequence[Request],
+    ahead: int | None = None,
+    lost: dict[int, VideoError] | None = None,
+) -> Generator[LoadedClip, None, None]:
+    """The requests in order; `lost` names the files that are not read, and those that cost a worker are added."""
+    lost = {} if lost is None else lost
+    known = dict(lost)
+    items = [(index, files[index], view) for index, view in requests if index not in known]
+    with closing(pool.run(partial(load_file, plan), items, ahead)) as results:
+        for index, _ in requests:
+            if index in known:
+                yield LoadedClip(index, None, known[index])
+                continue
+            result = next(results)
+            if isinstance(result, Lost):
+                lost[index] = VideoError(files[index].path, result.reason, result.detail)
+                result = LoadedClip(index, None, lost[index])
+            yield result
 
 
 def collate(
@@ -202,10 +158,3 @@ def collate(
         torch.tensor(list(labels), dtype=torch.int64),
         failed or [],
     )
-
-
-def start_worker(_: int) -> None:
-    """One thread per decoding process, which ends when it is told to."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    use_one_thread()
-    torch.set_num_threads(1)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import AugmentationConfig, Config, FlowConfig, VideoConfig
+from pipeline.config import AugmentationConfig, Config, FlowConfig, LimitsConfig, VideoConfig
 from pipeline.data.transforms import transform_clip
 from pipeline.video.flow import flow_fields, flow_grid, flow_image
 from pipeline.video.reader import read_frames
@@ -24,17 +24,19 @@ IMAGE_SECONDS = 0.1
 class Plan:
     """How files become inputs: everything that decides it, and nothing else.
 
-    `augmentation` is used for training clips alone; an evaluation never sees it.
+    `augmentation` is used for training clips alone; an evaluation never sees it. `limits` decide whether a file is
+    read, never what it gives.
     """
 
     video: VideoConfig
     flow: FlowConfig
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
 
     @staticmethod
     def of(config: Config) -> Plan:
         """The plan a configuration describes."""
-        return Plan(config.video, config.flow, config.augmentation)
+        return Plan(config.video, config.flow, config.augmentation, config.limits)
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,7 @@ class ClipInputs:
         return len(self.times)
 
 
-def load_clip(
-    path: str, times: NDArray[np.float64], plan: Plan, seed: int | None = None, first: int = 0
-) -> ClipInputs:
+def load_clip(path: str, times: NDArray[np.float64], plan: Plan, seed: int | None = None, first: int = 0) -> ClipInputs:
     """Read one clip.
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,7 @@ class Prediction:
         frames: moments the model saw.
         duration: seconds of the file.
         seconds: of work for this file alone, decoding not counted (it overlaps).
+        note: what is wrong with a file that was classified all the same, such as one that is cut off.
     """
 
     path: str
@@ -43,6 +44,7 @@ class Prediction:
     frames: int = 0
     duration: float = 0.0
     seconds: float = 0.0
+    note: str = ""
 
 
 class Predictor:
@@ -72,11 +74,16 @@ class Predictor:
         return self.card.classes
 
     def predict(self, files: Sequence[str | ClipFile], workers: int = 0) -> Iterator[Prediction]:
-        """Predictions in the order of `files`; a file that cannot be read gives one with `error` set."""
+        """Predictions in the order of `files`; a file that cannot be read gives one with `error` set.
+
+        A damaged file is classified by what decodes of it, and noted. With 0 workers files are decoded in this
+        process, and one that crashes the decoder ends it.
+        """
         items = [file if isinstance(file, ClipFile) else ClipFile(str(file)) for file in files]
         if not items:
             return
-        for loaded in stream_clips(items, self.plan, choose_workers(workers)):
+        plan = replace(self.plan, video=replace(self.plan.video, partial="accept"))
+        for loaded in stream_clips(items, plan, choose_workers(workers)):
             path = items[loaded.index].path
             if loaded.clip is None:
                 yield Prediction(path, None, loaded.error)
@@ -84,7 +91,7 @@ class Predictor:
             started = time.perf_counter()
             probabilities = self.probabilities(loaded.clip)
             seconds = time.perf_counter() - started
-            yield Prediction(path, probabilities, None, loaded.clip.length, loaded.duration, seconds)
+            yield Prediction(path, probabilities, None, loaded.clip.length, loaded.duration, seconds, loaded.note)
 
     @torch.inference_mode()
     def probabilities(self, clip: ClipInputs) -> NDArray[np.float64]:

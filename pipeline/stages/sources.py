@@ -8,9 +8,10 @@ from typing import Protocol
 import numpy as np
 
 from pipeline.config import TrainingConfig
-from pipeline.data.batches import Batch, ClipFile, ClipLoader, Request, collate, view_seed
+from pipeline.data.batches import Batch, ClipFile, ClipLoader, Request, collate, decoding_pool, view_seed
 from pipeline.data.clips import Plan
 from pipeline.data.features import FeatureStore, feature_key
+from pipeline.data.pool import Pool
 
 
 class Source(Protocol):
@@ -23,12 +24,30 @@ class Source(Protocol):
 
 
 class FileSource:
-    """Decodes the files each time; for an encoder that is trained."""
+    """Decodes the files each time; for an encoder that is trained.
 
-    def __init__(self, files: Sequence[ClipFile], plan: Plan, config: TrainingConfig, workers: int, seed: int) -> None:
+    Args:
+        files: the clips.
+        plan: how they are read.
+        config: how many clips make a batch.
+        workers: decoding processes, kept from one epoch to the next; 0 decodes in this process.
+        seed: decides, with the epoch, the view of each clip.
+        pool: those of another source that takes turns with this one; None: its own.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[ClipFile],
+        plan: Plan,
+        config: TrainingConfig,
+        workers: int,
+        seed: int,
+        pool: Pool | None = None,
+    ) -> None:
         self.labels = [file.label for file in files]
+        self.pool = pool or decoding_pool(plan, workers)
         self._seed = seed
-        self._loader = ClipLoader(files, plan, config.batch_size, workers)
+        self._loader = ClipLoader(files, plan, config.batch_size, self.pool)
 
     def batches(self, epoch: int, order: Sequence[int] | None) -> Iterator[Batch]:
         """See `Source`."""

@@ -1,0 +1,82 @@
+"""One file of a run: which, and what comes of reading it. This part of loading runs in the decoding processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.clips import ClipInputs, Plan, load_clip
+from pipeline.errors import Reason, VideoError
+from pipeline.video.reader import probe
+
+
+@dataclass(frozen=True)
+class ClipFile:
+    """One file, or a segment of one, to read.
+
+    Attributes:
+        path: the file.
+        label: number of its class; -1 where it has none.
+        times: float64 (N,) seconds, the timestamps of the clip's frames; None: all of the file's, found first.
+        duration: seconds of the clip.
+        digest: the clip's identity: its content, and which segment of it.
+        first: number within the file of the clip's first frame.
+    """
+
+    path: str
+    label: int = -1
+    times: NDArray[np.float64] | None = None
+    duration: float = 0.0
+    digest: str = ""
+    first: int = 0
+
+
+@dataclass(frozen=True)
+class LoadedClip:
+    """What came of one file: a clip, or why there is none.
+
+    Attributes:
+        index: position in the list of files.
+        clip: None when the file gave none.
+        error: None when it gave one.
+        duration: seconds of the clip; 0 when unknown.
+        note: what is wrong with a file that gave a clip all the same; empty when nothing is known to be.
+    """
+
+    index: int
+    clip: ClipInputs | None
+    error: VideoError | None = None
+    duration: float = 0.0
+    note: str = ""
+
+
+def load_file(plan: Plan, item: tuple[int, ClipFile, int | None]) -> LoadedClip:
+    """Read one clip: its position in the list of files, the file, and the seed of its view (None: evaluation).
+
+    A file whose frames are not known yet is decoded once to find them, and must keep to `plan.limits` and
+    `plan.video.partial`; one with known times did so when they were found.
+
+    Returns:
+        The clip, or the error that says why there is none.
+    """
+    index, file, view = item
+    try:
+        if file.times is None:
+            return _load_unknown(plan, index, file, view)
+        clip = load_clip(file.path, file.times, plan, view, file.first)
+        return LoadedClip(index, clip, duration=file.duration)
+    except VideoError as error:
+        return LoadedClip(index, None, error)
+
+
+def _load_unknown(plan: Plan, index: int, file: ClipFile, view: int | None) -> LoadedClip:
+    info = probe(file.path, megapixels=plan.limits.megapixels)
+    if info.damage and plan.video.partial == "reject":
+        raise VideoError(file.path, Reason.TRUNCATED, info.damage)
+    if info.frames < plan.limits.min_frames:
+        detail = f"frames: {info.frames}; limits.min_frames is {plan.limits.min_frames}"
+        raise VideoError(file.path, Reason.TOO_SHORT, detail)
+    clip = load_clip(file.path, info.times, plan, view)
+    return LoadedClip(index, clip, duration=info.duration, note=info.damage)
