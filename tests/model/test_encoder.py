@@ -73,7 +73,20 @@ def test_resnet_is_torchvisions_resnet_before_its_classifier() -> None:
 def test_uint8_and_float_frames_are_the_same() -> None:
     encoder = build_encoder(config()).eval()
     frames = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
-    assert torch.equal(encoder(frames), encoder(frames.float()))
+    for others in (frames.float(), frames.double(), frames.float().contiguous(memory_format=torch.channels_last)):
+        before = others.clone()
+        assert torch.allclose(encoder(frames), encoder(others), atol=1e-6)
+        assert torch.equal(others, before)
+
+
+def test_a_gradient_reaches_the_frames_and_the_weights() -> None:
+    encoder = build_encoder(config()).eval()
+    with torch.no_grad():
+        encoder(torch.zeros(1, 3, 32, 32))
+    frames = torch.rand(2, 3, 32, 32).mul_(255).requires_grad_()
+    encoder(frames).sum().backward()
+    assert frames.grad is not None and frames.grad.abs().max() > 0
+    assert all(parameter.grad is not None for parameter in encoder.parameters())
 
 
 def test_normalisation_is_inside_and_not_in_the_state() -> None:
