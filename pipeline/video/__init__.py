@@ -3,6 +3,12 @@
 No other room reads or writes video; `data/transforms.py` names OpenCV's interpolations to albumentations, no more.
 """
 
+import os
+
+# OpenCV takes a file for ended after this many packets of sound without a picture; 4096, its default, are the
+# 95 seconds of a slide in a recorded talk. Read when the first frame is grabbed.
+os.environ.setdefault("OPENCV_FFMPEG_READ_ATTEMPTS", str(1 << 30))
+
 
 def use_one_thread() -> None:
     """Keep OpenCV to the calling thread, in a process that is one of several that share the cores."""

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import re
-from collections.abc import Sequence
+import warnings
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from pipeline.errors import Reason, VideoError
+from pipeline.video.display import too_large
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-"""Lower-case suffixes of files that are read as one still image."""
+"""Lower-case suffixes of files that are read as images; some may hold several, see `animation`."""
 
 VIDEO_SUFFIXES = frozenset(
     (
         ".mp4 .m4v .mov .qt .avi .mkv .webm .mpg .mpeg .m2v .ts .mts .m2ts .vob .wmv .asf .flv .f4v .3gp .3g2"
-        " .ogv .ivf .h264 .264 .hevc .h265 .265 .mjpeg .mjpg .mxf .gif"
+        " .ogv .ivf .h264 .264 .hevc .h265 .265 .mjpeg .mjpg .mxf .gif .apng"
     ).split()
 )
 """Lower-case suffixes that a folder is searched for; a file named directly may have any suffix."""
@@ -53,39 +57,62 @@ def is_image_folder(path: str) -> bool:
     return any(suffix(entry.name) in IMAGE_SUFFIXES for entry in visible)
 
 
-def decode_image(path: str) -> np.ndarray:
-    """One image as uint8 (H, W, 3) RGB; grey, palette, alpha and 16-bit images are converted, EXIF turns
+def read_bytes(path: str) -> bytes:
+    """A whole file.
+
+    Raises:
+        VideoError: NOT_FOUND, NOT_READABLE or EMPTY.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError as error:
+        raise VideoError(path, Reason.NOT_FOUND) from error
+    except OSError as error:
+        raise VideoError(path, Reason.NOT_READABLE, error.strerror or "") from error
+    if not data:
+        raise VideoError(path, Reason.EMPTY)
+    return data
+
+
+def check_size(path: str, data: bytes, megapixels: float) -> None:
+    """Refuse an image by its header, before it is decoded; what Pillow does not know is left to OpenCV.
+
+    Raises:
+        VideoError: TOO_LARGE.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as image:
+                width, height = image.size
+    except Image.DecompressionBombError as error:
+        raise VideoError(path, Reason.TOO_LARGE, "beyond what Pillow opens") from error
+    except (OSError, ValueError, SyntaxError):
+        return
+    if width * height > megapixels * 1e6:
+        raise too_large(path, width, height, megapixels)
+
+
+def decode_image(path: str, megapixels: float = math.inf) -> np.ndarray:
+    """One image as uint8 (H, W, 3) BGR; grey, palette, alpha and 16-bit images are converted, EXIF turns
     applied.
 
     The bytes are read in Python because `cv2.imread` cannot open every name on every system.
 
     Raises:
-        VideoError: NOT_FOUND, NOT_READABLE, EMPTY, or NOT_A_VIDEO where the bytes are no image.
+        VideoError: as `read_bytes` and `check_size`, or NOT_A_VIDEO where the bytes are no image.
     """
+    data = read_bytes(path)
+    if math.isfinite(megapixels):
+        check_size(path, data, megapixels)
     try:
-        with open(path, "rb") as file:
-            data = np.frombuffer(file.read(), dtype=np.uint8)
-    except FileNotFoundError as error:
-        raise VideoError(path, Reason.NOT_FOUND) from error
-    except OSError as error:
-        raise VideoError(path, Reason.NOT_READABLE, error.strerror or "") from error
-    if data.size == 0:
-        raise VideoError(path, Reason.EMPTY)
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise VideoError(path, Reason.NOT_A_VIDEO, "the image does not decode") from error
     if image is None:
         raise VideoError(path, Reason.NOT_A_VIDEO, "the image does not decode")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def resize(frame: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A frame (H, W, 3) at another size; unchanged, not copied, where the size already fits."""
-    if frame.shape[:2] == (height, width):
-        return frame
-    shrinks = frame.shape[0] >= height and frame.shape[1] >= width
-    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return image
 
 
 def folder_images(folder: str) -> list[str]:
@@ -103,27 +130,61 @@ def folder_images(folder: str) -> list[str]:
     return [os.path.join(folder, name) for name in names]
 
 
-def decode_in_folder(folder: str, image: str) -> np.ndarray:
-    """`decode_image` for one image of a folder; an error names the folder, which is the clip, and the image.
+class Images:
+    """The images of a folder, or one image: a source whose first picture is decoded; see `capture.Capture`.
 
-    A damaged image is an error and not a gap: dropping it would shift the time of every later frame.
+    A damaged image in a folder is an error and not a gap: dropping it would shift the time of every later one.
     """
-    try:
-        return decode_image(image)
-    except VideoError as error:
-        raise VideoError(folder, Reason.NOT_READABLE, f"{os.path.basename(image)}: {error.reason}") from error
 
+    codec = "image"
+    marks: tuple[str, ...] = ()
+    seekable = True
+    repaired = 0
 
-def read_images(folder: str, indices: Sequence[int]) -> list[np.ndarray]:
-    """The wanted images of a folder, each at the size of the folder's first image.
+    def __init__(self, path: str, megapixels: float = math.inf) -> None:
+        """Raises: VideoError: as `folder_images` and `decode_image`; an error names the folder, and the image."""
+        self._path, self._megapixels = path, megapixels
+        self._images = folder_images(path) if os.path.isdir(path) else [path]
+        self.claimed, self._index = len(self._images), 0
+        self._picture: np.ndarray | None = self._decode()
 
-    Raises:
-        VideoError: as `folder_images` and `decode_in_folder`; NO_FRAME_DECODED where the folder has become
-            shorter.
-    """
-    images = folder_images(folder)
-    if indices[-1] >= len(images):
-        detail = f"ended after {len(images)} frames; the file changed?"
-        raise VideoError(folder, Reason.NO_FRAME_DECODED, detail)
-    height, width = decode_in_folder(folder, images[0]).shape[:2]
-    return [resize(decode_in_folder(folder, images[index]), width, height) for index in indices]
+    @property
+    def time(self) -> float:
+        """Seconds of the current image."""
+        return self._index / IMAGE_FOLDER_FPS
+
+    def _decode(self) -> np.ndarray:
+        image = self._images[self._index]
+        try:
+            return decode_image(image, self._megapixels)
+        except VideoError as error:
+            if image == self._path:
+                raise
+            reason = error.reason if error.reason is Reason.TOO_LARGE else Reason.NOT_READABLE
+            detail = f"{os.path.basename(image)}: {error.reason}" + (f", {error.detail}" if error.detail else "")
+            raise VideoError(self._path, reason, detail) from error
+
+    def advance(self) -> bool:
+        """Go to the next image, without decoding it."""
+        if self._index + 1 == len(self._images):
+            return False
+        self._index, self._picture = self._index + 1, None
+        return True
+
+    def picture(self) -> np.ndarray:
+        """The current image, BGR uint8 (H, W, 3)."""
+        if self._picture is None:
+            self._picture = self._decode()
+        return self._picture
+
+    def goes_on(self) -> bool:
+        """Images do not end early."""
+        return False
+
+    def seek(self, time: float) -> bool:
+        """Go to the image with this time."""
+        index = round(time * IMAGE_FOLDER_FPS)
+        if index >= len(self._images):
+            return False
+        self._index, self._picture = index, None
+        return True

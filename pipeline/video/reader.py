@@ -1,8 +1,7 @@
 """Frames out of files: what a file really holds, and the frames one wants of it, with their timestamps.
 
-A source is a video file, a still image (a clip of one frame) or a folder of images. What a container claims
-about
-itself is not believed: frames are counted by decoding, times come from the stream.
+A source is a video file, an animation, a still image (a clip of one frame) or a folder of images. What a
+container claims about itself is not believed: frames are counted by decoding, times come from the stream.
 """
 
 from __future__ import annotations
@@ -13,24 +12,26 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import cv2
 import numpy as np
 
 from pipeline.errors import Reason, VideoError
+from pipeline.video.animation import open_animation
+from pipeline.video.av_reader import installed, open_av
+from pipeline.video.capture import INTRA, can_be_named, open_capture, unsupported
+from pipeline.video.containers import read_structure
+from pipeline.video.display import resize
 from pipeline.video.images import (
     IMAGE_FOLDER_FPS,
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
-    decode_image,
-    decode_in_folder,
-    folder_images,
+    Images,
     is_image_folder,
-    read_images,
-    resize,
     suffix,
 )
-from pipeline.video.thumbnails import Thumbnails
+from pipeline.video.thumbnails import Thumbnails, thumbnail
 
 __all__ = [
     "DECODER",
@@ -44,11 +45,17 @@ __all__ = [
     "read_frames",
 ]
 
-DECODER = f"opencv {cv2.__version__}"
-"""What decodes here; results of `probe` hold for this version."""
+DECODER = f"opencv {cv2.__version__}" + (f", av {installed()}" if installed() else "")
+"""What decodes here; results of `probe` hold for these versions."""
 
-DECODABLE = frozenset("h264 avc1 hevc hev1 hvc1 vp80 vp90 fmp4 mp4v mjpg mpg1 mpg2".split())
-"""Codecs every OpenCV wheel decodes: where one of these gives no frame, the stream is damaged."""
+FAR = 300
+"""Frames to skip from which on seeking pays: it decodes from the key frame before, often some hundred frames."""
+
+FAR_INTRA = 48
+"""The same where every frame is a key frame: OpenCV still decodes 16 frames ahead."""
+
+SAME_TIME = 1e-6
+"""Seconds by which a frame's time may differ from what `probe` found."""
 
 
 @dataclass(frozen=True)
@@ -121,77 +128,239 @@ class VideoInfo:
         return 1.0 / self.step if self.frames > 1 else 0.0
 
 
+class Source(Protocol):
+    """A source at one of its frames: the first, when it is opened."""
+
+    codec: str
+    marks: tuple[str, ...]
+    seekable: bool
+    claimed: int
+
+    @property
+    def time(self) -> float:
+        """Seconds of the current frame."""
+
+    @property
+    def repaired(self) -> int:
+        """Frames so far that have no time of their own."""
+
+    def advance(self) -> bool:
+        """Go to the next frame; False at the end, or where it does not decode."""
+
+    def picture(self) -> np.ndarray | None:
+        """The current frame, BGR uint8 (H, W, 3), valid until the next call; None if it fails."""
+
+    def goes_on(self) -> bool:
+        """After the end: whether it was damage that ended the reading."""
+
+    def seek(self, time: float) -> bool:
+        """Go to the frame with exactly this time; False where that cannot be shown to have worked."""
+
+
 def probe(path: str, *, megapixels: float = math.inf, thumbnails: bool = False) -> VideoInfo:
     """Decode a whole source once and say what it holds.
 
     Args:
-        path: a video file, an image, or a folder of images.
+        path: a video file, an animation, an image, or a folder of images.
         megapixels: largest frame in millions of pixels; a larger one is refused before it is decoded.
         thumbnails: take the thumbnails of `VideoInfo` on the way.
 
     Raises:
-        VideoError: the source gives no frame; its reason says why.
+        VideoError: the source gives no frame, or changes while it is read; its reason says why. One that is
+            damaged but gives a frame is no error: see `VideoInfo.damage`.
     """
     path = os.fspath(path)
-    _check(path)
-    if os.path.isdir(path):
-        images = folder_images(path)
-        height, width = decode_in_folder(path, images[0]).shape[:2]
-        seen = Thumbnails()
-        for index, image in enumerate(images):
-            frame, time = decode_in_folder(path, image), index / IMAGE_FOLDER_FPS
-            if thumbnails and seen.wants(time):
-                seen.add(time, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-        return VideoInfo(np.arange(len(images)) / IMAGE_FOLDER_FPS, width, height, "image", thumbnails=seen.array())
-    if suffix(path) in IMAGE_SUFFIXES:
-        frame = decode_image(path)
-        height, width = frame.shape[:2]
-        seen = Thumbnails()
-        if thumbnails:
-            seen.add(0.0, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-        return VideoInfo(np.zeros(1), width, height, "image", thumbnails=seen.array())
-    return _probe_video(path, megapixels, thumbnails)
+    with _unchanged(path), _open(path, megapixels) as (source, damage):
+        times, sizes, small = _walk(source, thumbnails)
+        if not sizes:
+            raise VideoError(path, Reason.NO_FRAME_DECODED, f"codec {source.codec}, its frames do not convert")
+        if damage or source.goes_on():
+            of = f" of {source.claimed}" if source.claimed > len(times) else ""
+            damage = f"{len(times)}{of} frames decoded, {damage or 'the next one is damaged'}"
+        marks = _marks(source, times, sizes)
+    width, height = sizes[0]
+    return VideoInfo(times, width, height, source.codec, marks, damage, small)
+
+
+def _walk(source: Source, thumbnails: bool) -> tuple[np.ndarray, list[tuple[int, int]], np.ndarray]:
+    """Times of all frames, the sizes that were seen (width, height), and the thumbnails."""
+    times: list[float] = []
+    sizes: list[tuple[int, int]] = []
+    seen = Thumbnails()
+    while True:
+        times.append(source.time)
+        wanted = seen.wants(source.time)
+        # A file's frames are decoded by going on; a folder's images, which may each be damaged, are not.
+        if wanted or isinstance(source, Images):
+            frame = source.picture()
+            if frame is not None and wanted:
+                size = frame.shape[1], frame.shape[0]
+                if size not in sizes:
+                    sizes.append(size)
+                seen.add(source.time, thumbnail(frame) if thumbnails else None)
+        if not source.advance():
+            return np.array(times, dtype=np.float64), sizes, seen.array()
+
+
+def _marks(source: Source, times: np.ndarray, sizes: list[tuple[int, int]]) -> tuple[str, ...]:
+    steps = np.diff(times)
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    # Timestamps in whole milliseconds make steps of 33 and 34; that is no variable rate.
+    odd = np.abs(steps - usual) > 0.002 + 0.1 * usual
+    marks = source.marks
+    if len(steps) and odd.mean() > 0.05:
+        marks += ("variable frame rate",)
+    if len(sizes) > 1:
+        marks += ("size changes",)
+    if source.repaired > 1:
+        marks += ("repaired times",)
+    return marks
 
 
 def read_frames(path: str, indices: np.ndarray, times: np.ndarray | None = None) -> Clip:
     """Chosen frames of a source; decoding stops after the last of them.
 
     Args:
-        path: a video file, an image, or a folder of images.
+        path: a video file, an animation, an image, or a folder of images.
         indices: int64 (T,) positions among the frames that `probe` counted; sorted, unique, at least one.
-        times: float64 (T,) the timestamps that `probe` found for these frames.
+        times: float64 (T,) the timestamps that `probe` found for these frames. With them the file is checked
+            to be the one that was probed, and frames far ahead are reached by seeking: the frame that is found
+            is the one with this very timestamp, or the file is read through.
 
     Returns:
         The frames, RGB. Should the size change in mid-stream, all have that of the first wanted frame
         (folder of images: of the folder's first image).
 
     Raises:
-        VideoError: the source does not open, or ends before the last index.
-        ValueError: indices that are empty, negative or not increasing.
+        VideoError: the source does not open, ends before the last index, has other times than `times`, or
+            changes while it is read.
+        ValueError: indices that are empty, negative or not increasing; times that do not fit them.
     """
     path, wanted = os.fspath(path), np.asarray(indices)
     if wanted.ndim != 1 or wanted.size == 0 or wanted[0] < 0 or (np.diff(wanted) <= 0).any():
         raise ValueError("indices must be a non-empty, increasing list of frame numbers")
-    _check(path)
+    if times is not None and np.shape(times) != wanted.shape:
+        raise ValueError(f"times must be one per index, not {np.shape(times)} for {wanted.shape}")
     positions = [int(index) for index in wanted]
+    with _unchanged(path):
+        clip = None
+        if times is not None:
+            clip = _collect(path, positions, [float(time) for time in times], seeking=True)
+        if clip is None:
+            known = None if times is None else [float(time) for time in times]
+            clip = _collect(path, positions, known, seeking=False)
+    assert clip is not None
+    return clip
+
+
+def _collect(path: str, positions: list[int], times: list[float] | None, seeking: bool) -> Clip | None:
+    """The frames at these positions; None where seeking did not work, so that the file must be read through."""
+    found: list[float] = []
+    with _open(path) as (source, _):
+        frames = _canvas(source, len(positions)) if isinstance(source, Images) else None
+        far = FAR_INTRA if source.codec.lower() in INTRA else FAR
+        index = 0
+        for number, position in enumerate(positions):
+            if seeking and times and source.seekable and position - index >= far:
+                if not source.seek(times[number]):
+                    return None
+                index = position
+            while index < position:
+                if not source.advance():
+                    detail = f"ended after {index + 1} frames; the file changed?"
+                    raise VideoError(path, Reason.NO_FRAME_DECODED, detail)
+                index += 1
+            if times and abs(source.time - times[number]) > SAME_TIME:
+                detail = f"frame {position} is at {source.time:.6f} s and not {times[number]:.6f}; the file changed?"
+                raise VideoError(path, Reason.NOT_READABLE, detail)
+            frame = source.picture()
+            if frame is None:
+                raise VideoError(path, Reason.NO_FRAME_DECODED, f"frame {position} does not decode")
+            if frames is None:
+                frames = np.empty((len(positions), *frame.shape), dtype=np.uint8)
+            frame = resize(frame, frames.shape[2], frames.shape[1])
+            cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, dst=frames[number])
+            found.append(source.time)
+    assert frames is not None
+    return Clip(frames, np.asarray(found, dtype=np.float64), path)
+
+
+def _canvas(source: Images, count: int) -> np.ndarray:
+    """Room for the frames of a folder, all at the size of its first image."""
+    return np.empty((count, *source.picture().shape), dtype=np.uint8)
+
+
+@contextmanager
+def _open(path: str, megapixels: float = math.inf) -> Iterator[tuple[Source, str]]:
+    """Any source at its first frame, and what is wrong with its structure.
+
+    OpenCV reads what it can. Of interlaced pictures it hands out the memory it happened to find (see
+    `bitstream`), so they go to PyAV with what it cannot decode.
+    """
+    _check(path)
     if os.path.isdir(path):
-        frames, times = read_images(path, positions), [index / IMAGE_FOLDER_FPS for index in positions]
-    elif suffix(path) in IMAGE_SUFFIXES:
-        if positions != [0]:
-            raise VideoError(path, Reason.NO_FRAME_DECODED, "ended after 1 frames; the file changed?")
-        frames, times = [decode_image(path)], [0.0]
-    else:
-        frames, times = _read_video(path, positions)
-    height, width = frames[0].shape[:2]
-    stacked = np.stack([resize(frame, width, height) for frame in frames])
-    return Clip(stacked, np.asarray(times, dtype=np.float64), path)
+        yield Images(path, megapixels), ""
+        return
+    animation = open_animation(path, megapixels)
+    if animation is not None or suffix(path) in IMAGE_SUFFIXES:
+        yield animation or Images(path, megapixels), ""
+        return
+    try:
+        structure = read_structure(path)
+    except OSError as error:
+        raise VideoError(path, Reason.NOT_READABLE, error.strerror or "") from error
+    refused = unsupported(path, "interlaced video") if "interlaced" in structure.marks else None
+    if refused is None:
+        opened = False
+        try:
+            with open_capture(path, structure, megapixels) as source:
+                opened = True
+                yield source, structure.damage
+                return
+        except VideoError as error:
+            if opened or error.reason is not Reason.UNSUPPORTED_CODEC:
+                raise
+            refused = error
+    if not installed():
+        raise refused
+    with open_av(path, structure, megapixels) as fallback:
+        yield fallback, structure.damage
+
+
+@contextmanager
+def _unchanged(path: str) -> Iterator[None]:
+    """Refuse what was read while the file changed: it may be a frame of neither version.
+
+    Raises:
+        VideoError: NOT_FOUND where the file vanished, NOT_READABLE where it changed.
+    """
+    before = _state(path)
+    try:
+        yield
+    except VideoError as error:
+        if can_be_named(path):
+            raise
+        # Tables and terminals take UTF-8 alone.
+        shown = path.encode("utf-8", "backslashreplace").decode()
+        raise VideoError(shown, error.reason, error.detail) from error
+    after = _state(path)
+    if before is not None and before != after:
+        if after is None:
+            raise VideoError(path, Reason.NOT_FOUND, "it vanished while it was read")
+        raise VideoError(path, Reason.NOT_READABLE, "it changed while it was read")
+
+
+def _state(path: str) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _check(path: str) -> None:
     """Raise VideoError for what can be known before decoding: missing, unreadable, empty, not a file."""
     try:
-        # A name that is not valid UTF-8 makes cv2.VideoCapture end the process with a segmentation fault.
-        path.encode("utf-8")
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
             return
@@ -199,120 +368,9 @@ def _check(path: str) -> None:
             raise VideoError(path, Reason.NOT_A_VIDEO, "not a regular file")
         with open(path, "rb") as file:
             empty = not file.read(1)
-    except UnicodeEncodeError as error:
-        shown = path.encode("utf-8", "backslashreplace").decode()
-        raise VideoError(shown, Reason.NOT_READABLE, "its name is not valid UTF-8; rename it") from error
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise VideoError(path, Reason.NOT_FOUND) from error
     except OSError as error:
         raise VideoError(path, Reason.NOT_READABLE, error.strerror or "") from error
     if empty:
         raise VideoError(path, Reason.EMPTY)
-
-
-@contextmanager
-def _open(path: str, options: list[int]) -> Iterator[cv2.VideoCapture]:
-    """An opened capture, released at the end. The absolute path keeps FFmpeg from seeing a protocol in
-    `a:b.mp4`.
-
-    Raises:
-        VideoError: NOT_A_VIDEO where it does not open.
-    """
-    try:
-        capture = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG, options)
-    except cv2.error as error:
-        raise VideoError(path, Reason.NOT_A_VIDEO, "it does not open") from error
-    try:
-        if not capture.isOpened():
-            raise VideoError(path, Reason.NOT_A_VIDEO, "it does not open")
-        yield capture
-    finally:
-        capture.release()
-
-
-# One decoder thread: the loaders run one process per core, where more threads made reading a fifth slower.
-_DECODE = [cv2.CAP_PROP_N_THREADS, 1]
-# Format -1 makes grab() take packets from the container without decoding them.
-_PACKETS = [cv2.CAP_PROP_FORMAT, -1]
-
-
-def _timestamps(capture: cv2.VideoCapture) -> Iterator[float]:
-    """Grab frame after frame; yields each one's time in seconds, strictly increasing, until the stream ends.
-
-    The stream's timestamp is kept where it is a number above the last one. Otherwise (raw streams say 0 for
-    every frame, decoders flush the last frames of some AVIs without a time, joined streams start again) the
-    frame comes
-    one nominal step after the one before: 1 / CAP_PROP_FPS where that lies in 1 to 1000, else 1 / 25 s. The
-    first frame keeps its time unless that is negative or not a number, then it is 0. The rule looks only
-    backwards, so reading a part of a file gives the times that decoding the whole of it gave.
-    """
-    claimed = capture.get(cv2.CAP_PROP_FPS)
-    step = 1.0 / claimed if 1.0 <= claimed <= 1000.0 else 1.0 / 25.0
-    last = -math.inf
-    while capture.grab():
-        time = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
-        if last == -math.inf:
-            last = time if math.isfinite(time) and time >= 0 else 0.0
-        else:
-            last = time if math.isfinite(time) and time > last else last + step
-        yield last
-
-
-def _fourcc(capture: cv2.VideoCapture) -> str:
-    code = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
-    text = code.to_bytes(4, "little").decode("latin-1")
-    return "".join(character for character in text if character.isprintable()).strip()
-
-
-def _probe_video(path: str, megapixels: float, thumbnails: bool) -> VideoInfo:
-    times: list[float] = []
-    size: tuple[int, int] | None = None
-    seen = Thumbnails()
-    with _open(path, _DECODE) as capture:
-        codec = _fourcc(capture)
-        width, height = (capture.get(key) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-        if width * height > megapixels * 1e6:
-            raise VideoError(path, Reason.TOO_LARGE, f"{width:.0f} x {height:.0f}, the limit is {megapixels:g} MP")
-        for time in _timestamps(capture):
-            times.append(time)
-            if size is None or (thumbnails and seen.wants(time)):
-                ok, frame = capture.retrieve()
-                if ok and size is None:
-                    size = frame.shape[:2]
-                if ok and thumbnails:
-                    seen.add(time, frame)
-    if size is None:
-        raise _no_frame(path, codec)
-    return VideoInfo(np.array(times, dtype=np.float64), size[1], size[0], codec, thumbnails=seen.array())
-
-
-def _no_frame(path: str, codec: str) -> VideoError:
-    """Why a file that opens gives no frame: no packets, a codec this OpenCV lacks, or a damaged stream."""
-    with _open(path, _PACKETS) as capture:
-        packets = capture.grab()
-    if not packets:
-        return VideoError(path, Reason.NO_FRAME_DECODED, "the video stream is empty")
-    if codec.lower() in DECODABLE:
-        return VideoError(path, Reason.NO_FRAME_DECODED, f"codec {codec}, damaged or encrypted")
-    hint = f"codec {codec}; convert it, for example to H.264"
-    return VideoError(path, Reason.UNSUPPORTED_CODEC, hint)
-
-
-def _read_video(path: str, positions: list[int]) -> tuple[list[np.ndarray], list[float]]:
-    """The wanted frames of a video file, RGB, and their times; `positions` increase."""
-    frames: list[np.ndarray] = []
-    times: list[float] = []
-    count = 0
-    with _open(path, _DECODE) as capture:
-        for index, time in enumerate(_timestamps(capture)):
-            count = index + 1
-            if index != positions[len(frames)]:
-                continue
-            ok, frame = capture.retrieve()
-            if not ok:
-                raise VideoError(path, Reason.NO_FRAME_DECODED, f"frame {index} does not decode")
-            frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
-            times.append(time)
-            if len(frames) == len(positions):
-                return frames, times
-    raise VideoError(path, Reason.NO_FRAME_DECODED, f"ended after {count} frames; the file changed?")

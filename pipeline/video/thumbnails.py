@@ -29,7 +29,7 @@ class Thumbnails:
     """
 
     def __init__(self) -> None:
-        self._kept: list[np.ndarray] = []
+        self._kept: list[np.ndarray | None] = []
         self._moments: list[int] = []
         self._start: float | None = None
         self._factor = 1
@@ -40,11 +40,11 @@ class Thumbnails:
             return True
         return self._moment(time) > self._moments[-1]
 
-    def add(self, time: float, frame: np.ndarray) -> None:
-        """Take a frame, BGR or grey."""
+    def add(self, time: float, small: np.ndarray | None) -> None:
+        """Take the thumbnail of the frame at this time; None notes the moment alone."""
         if self._start is None:
             self._start = time
-        self._kept.append(thumbnail(frame))
+        self._kept.append(small)
         self._moments.append(self._moment(time))
         if len(self._kept) > LIMIT:
             self._factor *= 2
@@ -61,4 +61,5 @@ class Thumbnails:
 
     def array(self) -> np.ndarray:
         """uint8 (K, 64, 64), K <= 512."""
-        return np.stack(self._kept) if self._kept else np.empty((0, SIDE, SIDE), np.uint8)
+        taken = [small for small in self._kept if small is not None]
+        return np.stack(taken) if taken else np.empty((0, SIDE, SIDE), np.uint8)
