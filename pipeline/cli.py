@@ -10,13 +10,14 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from pipeline import __version__
-from pipeline.config import DataConfig, TrackingConfig
+from pipeline.config import DataConfig, LimitsConfig, TrackingConfig
 from pipeline.errors import UserError
 from pipeline.options import Parser, config_parser, guarded, stdout, to_config
 
@@ -93,6 +94,15 @@ def _add_model(parser: Parser) -> None:
     parser.add_argument("--uri", type=str | None, default=None, help="MLflow store of runs:/ and models:/ addresses")
 
 
+def _add_reading(parser: Parser, partial: str) -> None:
+    """What a file may cost, and whether a damaged one is used."""
+    parser.add_argument(
+        "--video.partial", choices=["accept", "reject"], default=partial,
+        help="a file that is cut off or damaged: use the frames that decode, or leave the file out",
+    )  # fmt: skip
+    parser.add_class_arguments(LimitsConfig, "limits")
+
+
 def _print(value: dict[str, Any], as_json: bool, text: str) -> None:
     stdout(json.dumps(value, allow_nan=False, default=str) if as_json else text)
 
@@ -114,17 +124,20 @@ def _demo(given: list[str]) -> None:
 
 def _ingest(given: list[str]) -> None:
     parser = _parser("ingest", "Decode every file once, record what it holds, and split the clips without leaks.")
-    parser.add_argument("DATA", type=str, help="folder of class folders, folder with a clips.csv, or a CSV file")
+    parser.add_argument("DATA", type=str, help="folder of clips or a list of them; docs/data.md shows the layouts")
     parser.add_argument("--out", type=Path | None, default=None, help="write the catalog: .parquet or .csv")
-    parser.add_class_arguments(DataConfig, "data", skip={"root"})
+    parser.add_class_arguments(DataConfig, "data", skip={"root", "allow_leak"})
+    _add_reading(parser, "reject")
     _add_json(parser)
     options = guarded(parser, given)
+    from pipeline.data.catalog import Policy
     from pipeline.stages.ingest import ingest
     from pipeline.stages.reports import ingest_text
 
-    fields = vars(options.data)
-    result = ingest(DataConfig(root=options.DATA, **fields), options.out)
-    _print(result.summary, options.json, ingest_text(result, options.out))
+    policy = Policy(LimitsConfig(**vars(options.limits)), options.video.partial)
+    result = ingest(DataConfig(root=options.DATA, **vars(options.data)), options.out, policy=policy)
+    value = result.summary | {"near_duplicates": [asdict(pair) for pair in result.leaks]}
+    _print(value, options.json, ingest_text(result, options.out))
 
 
 def _train(given: list[str]) -> None:
@@ -154,6 +167,7 @@ def _evaluate(given: list[str]) -> None:
     parser = _parser("evaluate", "Score a model on clips it was not trained on, with intervals and coverage.")
     _add_model(parser)
     parser.add_argument("DATA", type=str, nargs="?", default=None, help="default: the data it was trained on")
+    parser.add_class_arguments(DataConfig, "data", skip={"root", "val", "test", "split_seed", "allow_leak"})
     parser.add_argument("--out", type=Path | None, default=None, help="folder for metrics, tables and pictures")
     parser.add_argument(
         "--split", choices=["test", "val", "train", "all"], default="test",
@@ -166,7 +180,8 @@ def _evaluate(given: list[str]) -> None:
     from pipeline.stages.models import load_model
 
     predictor = load_model(options.MODEL, options.device, TrackingConfig(uri=options.uri))
-    metrics = evaluate(predictor, options.DATA, options.split, options.out, options.workers)
+    data = None if options.DATA is None else DataConfig(root=options.DATA, **vars(options.data))
+    metrics = evaluate(predictor, data, options.split, options.out, options.workers)
     _print(metrics, options.json, print_metrics(metrics))
 
 
@@ -178,14 +193,17 @@ def _classify(given: list[str]) -> None:
     )
     parser.add_argument("--out", type=Path | None, default=None, help="table: .csv, .jsonl or .parquet; unset: stdout")
     parser.add_argument("--top_k", type=PositiveInt, default=5, help="classes named per file")
+    _add_reading(parser, "accept")
     _add_json(parser)
     options = guarded(parser, given)
+    from pipeline.data.catalog import Policy
     from pipeline.stages.classify import classify
     from pipeline.stages.models import load_model
     from pipeline.stages.reports import classify_text
 
     predictor = load_model(options.MODEL, options.device, TrackingConfig(uri=options.uri))
-    result = classify(predictor, options.SOURCE, options.out, options.top_k, options.workers)
+    policy = Policy(LimitsConfig(**vars(options.limits)), options.video.partial)
+    result = classify(predictor, options.SOURCE, options.out, options.top_k, options.workers, policy)
     value = {"rows": result.rows, "ok": result.ok, "failed": result.failed, "out": result.out}
     _print(value | {"reasons": result.reasons}, options.json, classify_text(result))
 
@@ -193,13 +211,15 @@ def _classify(given: list[str]) -> None:
 def _doctor(given: list[str]) -> None:
     parser = _parser("doctor", "Check the installation; with PATH, decode every file and say what is wrong with it.")
     parser.add_argument("PATH", type=str, nargs="*", help="files, folders, globs or list files")
+    _add_reading(parser, "reject")
     _add_json(parser)
     options = guarded(parser, given)
+    from pipeline.data.catalog import Policy
     from pipeline.stages.doctor import as_dicts, check_files, check_installation
     from pipeline.stages.reports import doctor_text, files_text
 
     if options.PATH:
-        found = check_files(options.PATH)
+        found = check_files(options.PATH, Policy(LimitsConfig(**vars(options.limits)), options.video.partial))
         _print(found, options.json, files_text(found))
         return
     checks = check_installation()

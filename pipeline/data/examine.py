@@ -1,4 +1,4 @@
-"""One file: its content digest and what it really holds, remembered by content.
+"""One file: its content digest and what it really holds.
 
 This runs in the worker processes of the catalog, so it imports nothing heavier than numpy and OpenCV.
 """
@@ -8,52 +8,74 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from functools import lru_cache
 
-import numpy as np
-
+from pipeline.data.findings import OK, Finding, Findings, kind_of, settled, signature
+from pipeline.data.fingerprint import fingerprint, to_bytes
 from pipeline.errors import Reason, VideoError
-from pipeline.video.images import IMAGE_SUFFIXES, folder_images, suffix
+from pipeline.video.images import folder_images
 from pipeline.video.reader import DECODER, VideoInfo, probe
 
-OK = "ok"
+FORMAT = 2
+"""Version of the remembered findings; raise it when `probe` or `fingerprint` learns to see something else."""
 
-FORMAT = 1
-"""Version of the remembered results; raise it when `probe` learns to see something else."""
+MADE_BY = f"{FORMAT} {DECODER}"
 
 _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What one source holds, or why it holds nothing.
+class Job:
+    """One file to examine: a video file, an image, or a folder of images.
 
     Attributes:
-        status: "ok" or a `Reason`; detail: what else is known, may be empty.
-        digest: sha256 of the content in hex; empty where there is none to read.
-        times: seconds of every decoded frame; the other fields are those of `VideoInfo`.
+        path: the file.
+        cache: folder of the remembered findings.
+        megapixels: largest frame, in millions of pixels.
     """
 
-    status: str
-    detail: str = ""
-    digest: str = ""
-    times: list[float] = field(default_factory=list)
-    width: int = 0
-    height: int = 0
-    codec: str = ""
-    duration: float = 0.0
-    fps: float = 0.0
+    path: str
+    cache: str
+    megapixels: float
 
 
-def cache_dir() -> str:
-    """$VIDEO_LSTM_CACHE, else $XDG_CACHE_HOME/video-lstm, else ~/.cache/video-lstm."""
-    own = os.environ.get("VIDEO_LSTM_CACHE")
-    if own:
-        return own
-    shared = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(shared, "video-lstm")
+@dataclass(frozen=True)
+class Examined:
+    """A finding, whether it may be remembered, and the signature under which its path may be trusted (or "")."""
+
+    finding: Finding
+    lasting: bool = False
+    seen: str = ""
+
+
+def examine(job: Job) -> Examined:
+    """Digest and probe one source; a content that was probed before is only hashed.
+
+    Every failure is a finding; nothing is raised.
+    """
+    path, digest, seen = job.path, "", ""
+    try:
+        # Pipes and the like would block for ever; they have no content to hash, and probe says what is wrong.
+        if os.path.isdir(path) or (os.path.isfile(path) and os.path.getsize(path) > 0):
+            before = signature(path)
+            seen = before if settled(path) else ""
+            digest = content_digest(path)
+            known = _store(job.cache).of(digest, kind_of(path))
+            finding = known or _finding(probe(path, megapixels=job.megapixels, thumbnails=True), digest)
+            if signature(path) != before:
+                return Examined(_changed())
+            return Examined(finding, True, seen)
+        return Examined(_finding(probe(path, megapixels=job.megapixels), digest))
+    except VideoError as error:
+        in_content = error.reason not in (Reason.NOT_FOUND, Reason.NOT_READABLE, Reason.EMPTY, Reason.TOO_LARGE)
+        return Examined(Finding(str(error.reason), error.detail, digest), bool(digest) and in_content, seen)
+    except (OSError, ValueError):
+        # Looking at it failed; probing fails the same way and knows the reason.
+        try:
+            return Examined(_finding(probe(path, megapixels=job.megapixels), ""))
+        except VideoError as error:
+            return Examined(Finding(str(error.reason), error.detail))
 
 
 def content_digest(path: str) -> str:
@@ -79,73 +101,16 @@ def _file_digest(path: str) -> str:
     return digest.hexdigest()
 
 
-def examine(path: str, cache: str) -> Finding:
-    """Digest and probe one source; what was probed before is only hashed.
+@lru_cache(maxsize=1)
+def _store(cache: str) -> Findings:
+    """Opened once per worker."""
+    return Findings(cache, MADE_BY)
 
-    Args:
-        path: a video file, an image, or a folder of images.
-        cache: folder of remembered results.
 
-    Returns:
-        The finding; every failure is one, nothing is raised.
-    """
-    digest = ""
-    try:
-        # Pipes and the like would block for ever; they have no content to hash, and probe says what is wrong.
-        if os.path.isdir(path) or (os.path.isfile(path) and os.path.getsize(path) > 0):
-            digest = content_digest(path)
-        known = _recall(cache, path, digest) if digest else None
-        return known or _remember(cache, path, _finding(probe(path), digest))
-    except VideoError as error:
-        failure = Finding(str(error.reason), error.detail, digest)
-        in_content = error.reason not in (Reason.NOT_FOUND, Reason.NOT_READABLE, Reason.EMPTY)
-        return _remember(cache, path, failure) if digest and in_content else failure
-    except (OSError, ValueError):
-        # Hashing could not read it; probing fails the same way and knows the reason.
-        try:
-            return _finding(probe(path), "")
-        except VideoError as error:
-            return Finding(str(error.reason), error.detail)
+def _changed() -> Finding:
+    return Finding(str(Reason.NOT_READABLE), "it changed while it was being read; try again")
 
 
 def _finding(info: VideoInfo, digest: str) -> Finding:
-    times = [float(time) for time in info.times]
-    return Finding(OK, "", digest, times, info.width, info.height, info.codec, info.duration, info.fps)
-
-
-def _cache_file(cache: str, path: str, digest: str) -> Path:
-    """Under an image's suffix the same bytes are read otherwise: the kind of source is part of the name."""
-    kind = "folder" if os.path.isdir(path) else "image" if suffix(path) in IMAGE_SUFFIXES else "video"
-    return Path(cache) / "probe" / digest[:2] / f"{digest}.{kind}.json"
-
-
-def _recall(cache: str, path: str, digest: str) -> Finding | None:
-    """The remembered finding; None where there is none, it is damaged, or another decoder made it."""
-    try:
-        with open(_cache_file(cache, path, digest), encoding="utf-8") as file:
-            stored = json.load(file)
-        if (stored["format"], stored["decoder"]) != (FORMAT, DECODER):
-            return None
-        finding = Finding(**stored["finding"])
-        np.asarray(finding.times, dtype=np.float64)
-        whole = bool(finding.times) if finding.status == OK else finding.status in set(Reason)
-        return finding if whole and finding.digest == digest else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _remember(cache: str, path: str, finding: Finding) -> Finding:
-    """Store a finding; a cache that cannot be written costs time later and nothing else."""
-    target = _cache_file(cache, path, finding.digest)
-    record = {"format": FORMAT, "decoder": DECODER, "finding": finding.__dict__}
-    temporary = ""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".tmp")
-        with open(handle, "w", encoding="utf-8") as file:
-            json.dump(record, file)
-        os.replace(temporary, target)
-    except OSError:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
-    return finding
+    look = to_bytes(fingerprint(info.thumbnails))
+    return Finding(OK, "", digest, info.times, info.width, info.height, info.codec, info.damage, info.marks, look)

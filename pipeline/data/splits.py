@@ -42,9 +42,11 @@ def assign(frame: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
         of clips that stays together.
 
     Raises:
-        DataError: one unit given to two splits, or fewer units than splits.
+        DataError: one unit given to two splits (unless `data.allow_leak`), or fewer units than splits.
     """
     units = pd.Series(units_of(frame), index=frame.index, dtype="str")
+    if data.allow_leak:
+        units = _parted(frame, units)
     given = _given(frame, units)
     table = _Table(frame, units)
     shares = {"train": 1 - data.val - data.test, "val": data.val, "test": data.test}
@@ -100,6 +102,13 @@ def own_names(frame: pd.DataFrame) -> list[str]:
     return [os.path.relpath(path, base).replace(os.sep, "/") for path in paths]
 
 
+def _parted(frame: pd.DataFrame, units: pd.Series) -> pd.Series:
+    """Units that are given to several splits, one part for each; clips without a split go with the first of them."""
+    first = frame["split"].groupby(units).transform("first")
+    several = frame["split"].groupby(units).transform("nunique") > 1
+    return units.where(~several, units + " (" + frame["split"].fillna(first) + ")").astype("str")
+
+
 def _given(frame: pd.DataFrame, units: pd.Series) -> dict[str, str]:
     """The split of each unit that the catalog gives one to."""
     rows = pd.DataFrame({"unit": units, "split": frame["split"], "path": frame["path"]}).dropna(subset="split")
@@ -109,7 +118,10 @@ def _given(frame: pd.DataFrame, units: pd.Series) -> dict[str, str]:
             files = ", ".join(
                 f"{path} in {split}" for path, split in zip(examples["path"], examples["split"], strict=True)
             )
-            raise DataError(f"group '{unit}' is in two splits ({files}); give its clips, and their copies, to one")
+            raise DataError(
+                f"group '{unit}' is in two splits ({files}); give its clips, and their copies, to one,"
+                " or let them leak with --data.allow_leak true"
+            )
     return {str(unit): str(split) for unit, split in rows.groupby("unit")["split"].first().items()}
 
 
@@ -215,7 +227,7 @@ def split_digest(frame: pd.DataFrame) -> str:
 
     A file without content to read counts by its path below the folder that all rows share.
     """
-    contents = [str(content) or name for content, name in zip(frame["digest"], own_names(frame), strict=True)]
+    contents = [str(content) or name for content, name in zip(frame["clip"], own_names(frame), strict=True)]
     rows = sorted(
         [content, str(label), str(split)]
         for content, label, split in zip(contents, frame["label"], frame["split"], strict=True)

@@ -22,13 +22,14 @@ COLUMNS = (
     "margin",
     "frames",
     "duration",
+    "note",
     "model",
     "seconds",
 )
 """Columns of a table of results, in their order. `top_k` is a list of `{label, probability}`, best first;
 `margin` the distance of the best probability to the runner-up; `duration` and `seconds` are in seconds, the
-clip's and the work's; `model` the digest of the checkpoint. A row that is not `ok` has None where there is
-nothing to say."""
+clip's and the work's; `note` what is wrong with the file, labelled or not; `model` the digest of the
+checkpoint. A row that is not `ok` has None where there is nothing to say."""
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 SHOWN = 10
 """Files without a score that the terminal names; the others are counted."""

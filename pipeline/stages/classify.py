@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.catalog import Policy
 from pipeline.data.layouts.entries import is_utf8, printable
 from pipeline.data.layouts.walk import is_clip_folder, walk
 from pipeline.errors import DataError
@@ -39,6 +40,7 @@ def classify(
     out: str | Path | None = None,
     top_k: int = 5,
     workers: int = -1,
+    policy: Policy | None = None,
 ) -> Classified:
     """Label files.
 
@@ -48,6 +50,7 @@ def classify(
         out: table to write: .csv, .jsonl or .parquet.
         top_k: classes named per row.
         workers: decoding processes.
+        policy: what a file may cost, and whether a damaged one is labelled; None: as `Predictor.predict`.
 
     Raises:
         DataError: an input does not exist, holds no video, or nothing could be classified.
@@ -58,7 +61,7 @@ def classify(
     paths = find_files([sources] if isinstance(sources, str | Path) else sources)
     rows: list[dict[str, Any]] = []
     with bar("classifying", len(paths)) as advance:
-        for prediction in predictor.predict(paths, workers):
+        for prediction in predictor.predict(paths, workers, policy):
             rows.append(result_row(prediction, predictor, top_k))
             advance(1)
     if out is not None:
@@ -66,9 +69,12 @@ def classify(
     reasons = Counter(row["status"] for row in rows if row["status"] != "ok")
     failed = sum(reasons.values())
     for row in [row for row in rows if row["status"] != "ok"][:SHOWN]:
-        say(f"not classified: {row['path']}: {row['status']}")
+        say(f"not classified: {row['path']}: {row['status']}" + (f" ({row['note']})" if row["note"] else ""))
     if failed > SHOWN:
         say(f"... and {failed - SHOWN} more")
+    partial = sum(row["status"] == "ok" and bool(row["note"]) for row in rows)
+    if partial:
+        say(f"{partial} damaged files were labelled by what decodes of them; see the column note")
     if failed == len(rows):
         where = f"; the reasons are in {out}" if out else ""
         raise DataError(f"none of the {len(rows)} files could be classified{where}")
@@ -78,8 +84,9 @@ def classify(
 def result_row(prediction: Prediction, predictor: Predictor, top_k: int) -> dict[str, Any]:
     """One row of the results table; a file that could not be read has its reason as status."""
     if prediction.probabilities is None:
-        reason = str(prediction.error.reason) if prediction.error else ""
-        return {"path": prediction.path, "status": reason, "model": predictor.digest}
+        assert prediction.error is not None
+        reason, detail = str(prediction.error.reason), prediction.error.detail
+        return {"path": prediction.path, "status": reason, "note": detail, "model": predictor.digest}
     p = prediction.probabilities
     order = (-p).argsort(kind="stable")
     runner_up = float(p[order[1]]) if len(order) > 1 else 0.0
@@ -92,6 +99,7 @@ def result_row(prediction: Prediction, predictor: Predictor, top_k: int) -> dict
         "margin": float(p[order[0]]) - runner_up,
         "frames": prediction.frames,
         "duration": prediction.duration,
+        "note": prediction.note,
         "model": predictor.digest,
         "seconds": prediction.seconds,
     }

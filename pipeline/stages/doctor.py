@@ -52,16 +52,24 @@ def check_installation() -> list[Check]:
     return results
 
 
-def check_files(sources: list[str]) -> dict[str, Any]:
+def check_files(sources: list[str], policy: catalog.Policy | None = None) -> dict[str, Any]:
     """Decode every file of folders, globs or lists once.
 
+    Args:
+        sources: as `classify` takes them.
+        policy: which files count as usable.
+
     Returns:
-        {files, ok, failed, reasons: {reason: count}, failures: [{path, reason}]}.
+        {files, ok, failed, reasons: {reason: count}, failures: [{path, reason, detail}], marked: [{path, marks}]};
+        `marked` names the usable files that are unusual.
     """
     entries = [Entry(path, "", None, None) for path in find_files(sources)]
     with bar("decoding", len(entries)) as advance:
-        table = catalog.build(entries, progress=advance)
-    return catalog.summary(table) | {"failures": failures(table[table["status"] != "ok"])}
+        table = catalog.build(entries, policy, progress=advance)
+    marked = table[(table["status"] == catalog.OK) & (table["marks"] != "")]
+    pairs = zip(marked["path"].tolist(), marked["marks"].tolist(), strict=True)
+    found = {"failures": failures(table[table["status"] != catalog.OK])}
+    return catalog.summary(table) | found | {"marked": [{"path": path, "marks": marks} for path, marks in pairs]}
 
 
 def as_dicts(checks: list[Check]) -> list[dict[str, Any]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from pipeline.config import DataConfig
+from pipeline.data.catalog import Policy
 from pipeline.data.splits import own_names
 from pipeline.errors import DataError, Reason
 from pipeline.model import checkpoint
@@ -71,7 +72,7 @@ def score(
 
 def evaluate(
     predictor: Predictor,
-    data: str | Path | None,
+    data: str | Path | DataConfig | None,
     split: Which = "test",
     out: str | Path | None = None,
     workers: int = -1,
@@ -83,7 +84,7 @@ def evaluate(
 
     Args:
         predictor: the model.
-        data: folder or list; None: the data it was trained on.
+        data: folder or list, or a whole description of where the clips are; None: the data it was trained on.
         split: which clips of the checkpoint's own split; `all` includes those it learned from, and says so.
         out: folder for metrics.json, per_class.csv and pictures.
         workers: decoding processes.
@@ -95,10 +96,13 @@ def evaluate(
     Raises:
         DataError: nothing to score.
     """
-    config = checkpoint.config_of(predictor.card).data
-    home = data is None or os.path.realpath(data) == os.path.realpath(config.root or "")
-    config = replace(config, root=config.root if data is None else str(data))
-    table = ingest(config, split=False).table
+    whole = checkpoint.config_of(predictor.card)
+    config, policy = whole.data, Policy(whole.limits, whole.video.partial)
+    given = data if isinstance(data, DataConfig) or data is None else DataConfig(root=str(data))
+    home = given is None or os.path.realpath(given.root or "") == os.path.realpath(config.root or "")
+    if given is not None and not home:  # other data has its own layout and names
+        config = given
+    table = ingest(config, split=False, policy=policy).table
     chosen, seen = select(table, predictor.card.split, split, home)
     if seen:
         say(f"{seen} clips are not scored: the model learned from them (--split all scores them too)")
@@ -142,7 +146,7 @@ def _strangers(table: pd.DataFrame, own: dict[str, Any]) -> int:
 def identities(table: pd.DataFrame) -> pd.Series[str]:
     """What a clip is recognised by: the start of its content's digest; the place of one that cannot be read."""
     names = "path:" + pd.Series(own_names(table), index=table.index, dtype="str")
-    digests = table["digest"].fillna("").str.slice(0, 24)
+    digests = table["clip"].fillna("").str.slice(0, 24)
     return digests.where(digests != "", names)
 
 
@@ -161,5 +165,5 @@ def _check_classes(found: Sequence[str], known: Sequence[str]) -> None:
     if unknown:
         raise DataError(
             f"the data has classes that the model does not know: {', '.join(unknown)}; "
-            f"it was trained on: {', '.join(known)}"
+            f"data: {', '.join(found)}; model: {', '.join(known)}"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 from pipeline.config import DataConfig
 from pipeline.data import catalog, layouts, splits
 from pipeline.data.batches import ClipFile
+from pipeline.data.duplicates import Leak, straddling
 from pipeline.errors import DataError
 from pipeline.stages.progress import bar, say
 
@@ -29,6 +30,7 @@ class Ingested:
         summary: {files, ok, failed, reasons: {reason: count}}.
         digest: of the contents and labels, whatever the folder is called.
         split_digest: of who is in which split.
+        leaks: near-duplicates that lie in different splits; empty without a split.
     """
 
     table: pd.DataFrame
@@ -36,6 +38,7 @@ class Ingested:
     summary: dict[str, Any]
     digest: str
     split_digest: str
+    leaks: list[Leak] = field(default_factory=list)
 
     def files(self, split: str) -> list[ClipFile]:
         """The readable clips of one split, in the catalog's order."""
@@ -43,16 +46,19 @@ class Ingested:
         return clip_files(rows, self.classes)
 
     def failed(self, split: str | None = None) -> list[dict[str, str]]:
-        """Path and reason of each file that gave no clip."""
+        """Path, reason and detail of each file that gave no clip."""
         rows = self.table[self.table["status"] != "ok"]
         return failures(rows if split is None else rows[rows["split"] == split])
 
 
-def ingest(config: DataConfig, out: Path | None = None, split: bool = True) -> Ingested:
-    """Read a data set.
+def ingest(
+    config: DataConfig, out: Path | None = None, split: bool = True, policy: catalog.Policy | None = None
+) -> Ingested:
+    """Read a data set. Interrupted, the same call goes on where it was.
 
     Args:
         config: where and how.
+        policy: which files give a clip.
         out: also write the catalog there (Parquet, or CSV by its suffix).
         split: False leaves the splits as the list gives them (a set to be evaluated as a whole).
 
@@ -62,44 +68,64 @@ def ingest(config: DataConfig, out: Path | None = None, split: bool = True) -> I
     if out is not None:
         catalog.check_suffix(out)
     listing = layouts.discover(config)
+    say(f"layout {listing.kind}: {len(listing.entries)} clips")
+    for note in listing.notes:
+        say(note)
+    classes = sorted({entry.label for entry in listing.entries})
+    if split and len(classes) < 2:
+        raise DataError(f"{config.root} has the one class '{classes[0]}'; a classifier needs at least two")
     with bar("decoding", len(listing.entries)) as advance:
-        table = catalog.build(listing.entries, progress=advance)
+        table = catalog.build(listing.entries, policy, progress=advance)
     summary = catalog.summary(table)
     _report_failures(table, summary, len(listing.ignored))
     if summary["ok"] == 0:
         raise DataError(f"{config.root}: none of the {summary['files']} files can be decoded")
     table = splits.assign(table, config) if split else table.assign(unit=splits.units_of(table))
+    leaks = find_leaks(table) if split else []
     if out is not None:
         catalog.write(table, out)
-    classes = sorted(set(table["label"]))
     split_digest = splits.split_digest(table) if split else ""
-    return Ingested(table, classes, summary, catalog.digest(table), split_digest)
+    return Ingested(table, classes, summary, catalog.digest(table), split_digest, leaks)
+
+
+def find_leaks(table: pd.DataFrame) -> list[Leak]:
+    """Near-duplicates that lie in different splits of a catalog, named on the screen."""
+    prints = [b"" if finding is None else finding.fingerprint for _, finding in catalog.details(table)]
+    leaks = straddling(table.assign(fingerprint=pd.Series(prints, index=table.index, dtype=object)))
+    if leaks:
+        say(f"{len(leaks)} pairs of near-duplicates lie in different splits:")
+    for leak in leaks[:SHOWN]:
+        say(f"  {leak.path} ({leak.split}) looks like {leak.other} ({leak.other_split})")
+    if len(leaks) > SHOWN:
+        say(f"  ... and {len(leaks) - SHOWN} more")
+    return leaks
 
 
 def clip_files(rows: pd.DataFrame, classes: list[str]) -> list[ClipFile]:
     """Rows of a catalog as files to read; a label outside `classes` becomes -1."""
     number = {name: index for index, name in enumerate(classes)}
-    columns = (rows[name].tolist() for name in ("path", "label", "times", "duration", "digest"))
+    columns = (rows[name].tolist() for name in ("path", "label", "duration", "clip", "first"))
+    known = rows["times"].tolist() if "times" in rows else [times for times, _ in catalog.details(rows)]
     return [
-        ClipFile(path, number.get(label, -1), np.asarray(times, dtype=np.float64), duration, digest)
-        for path, label, times, duration, digest in zip(*columns, strict=True)
+        ClipFile(path, number.get(label, -1), np.asarray(times, dtype=np.float64), duration, clip, first)
+        for (path, label, duration, clip, first), times in zip(zip(*columns, strict=True), known, strict=True)
     ]
 
 
 def failures(rows: pd.DataFrame) -> list[dict[str, str]]:
-    """Path and reason of each row, as reports show them."""
-    pairs = zip(rows["path"].tolist(), rows["status"].tolist(), strict=True)
-    return [{"path": path, "reason": reason} for path, reason in pairs]
+    """Path, reason and detail of each row, as reports show them."""
+    columns = (rows[name].tolist() for name in ("path", "status", "detail"))
+    return [{"path": path, "reason": reason, "detail": detail} for path, reason, detail in zip(*columns, strict=True)]
 
 
 def _report_failures(table: pd.DataFrame, summary: dict[str, Any], ignored: int) -> None:
     if ignored:
-        say(f"{ignored} files that are neither video nor image were passed over")
+        say(f"{ignored} files that are no clip of a class were passed over")
     if not summary["failed"]:
         return
     say(f"{summary['failed']} of {summary['files']} files give no clip and are left out:")
     failed = failures(table[table["status"] != "ok"])
     for item in failed[:SHOWN]:
-        say(f"  {item['path']}: {item['reason']}")
+        say(f"  {item['path']}: {item['reason']}" + (f" ({item['detail']})" if item["detail"] else ""))
     if len(failed) > SHOWN:
         say(f"  ... and {len(failed) - SHOWN} more, all named in the catalog")

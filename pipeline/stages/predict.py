@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.data.batches import ClipFile, collate, stream_clips
+from pipeline.data.catalog import Policy
 from pipeline.data.clips import ClipInputs, Plan
 from pipeline.errors import VideoError
 from pipeline.model import checkpoint
@@ -73,16 +74,22 @@ class Predictor:
         """Class names, in the order of the probabilities."""
         return self.card.classes
 
-    def predict(self, files: Sequence[str | ClipFile], workers: int = 0) -> Iterator[Prediction]:
+    def predict(
+        self, files: Sequence[str | ClipFile], workers: int = 0, policy: Policy | None = None
+    ) -> Iterator[Prediction]:
         """Predictions in the order of `files`; a file that cannot be read gives one with `error` set.
 
-        A damaged file is classified by what decodes of it, and noted. With 0 workers files are decoded in this
-        process, and one that crashes the decoder ends it.
+        Args:
+            files: paths, or clips of a catalog.
+            workers: decoding processes; 0 decodes in this process, and a file that crashes the decoder ends it.
+            policy: what a file may cost, and whether a damaged one is classified by what decodes of it and noted;
+                None: the limits of the training, and yes.
         """
         items = [file if isinstance(file, ClipFile) else ClipFile(str(file)) for file in files]
         if not items:
             return
-        plan = replace(self.plan, video=replace(self.plan.video, partial="accept"))
+        policy = policy or Policy(self.plan.limits, "accept")
+        plan = replace(self.plan, limits=policy.limits, video=replace(self.plan.video, partial=policy.partial))
         for loaded in stream_clips(items, plan, choose_workers(workers)):
             path = items[loaded.index].path
             if loaded.clip is None:

@@ -19,6 +19,7 @@ def ingest_text(result: Ingested, out: Path | None) -> str:
     rows.append(["all", *(str(int((result.table["split"] == split).sum())) for split in splits)])
     lines = [text_table(["class", *splits], rows), _counts_text(result.summary)]
     lines.append(f"units that never straddle a split: {result.table['unit'].nunique()}")
+    lines.append(f"near-duplicates in different splits: {len(result.leaks)}")
     lines.append(f"dataset digest {result.digest[:12]}, split digest {result.split_digest[:12]}")
     if out is not None:
         lines.append(f"catalog {out}")
@@ -49,8 +50,12 @@ def doctor_text(checks: list[Check]) -> str:
 
 
 def files_text(found: dict[str, Any]) -> str:
-    """Each file that gives no clip with its reason, then the counts."""
-    lines = [f"{item['path']}: {item['reason']}" for item in found["failures"]]
+    """Each file that gives no clip with its reason, the unusual ones, then the counts."""
+    lines = [
+        f"{item['path']}: {item['reason']}" + (f" ({item['detail']})" if item["detail"] else "")
+        for item in found["failures"]
+    ]
+    lines += [f"{item['path']}: ok, {item['marks']}" for item in found["marked"]]
     return "\n".join([*lines, _counts_text(found)])
 
 

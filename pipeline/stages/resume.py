@@ -35,6 +35,7 @@ class TrainingState:
         best_epoch: the epoch that reached it, counted from 1.
         failed: path and reason of the files that could not be read while training.
         loss_scale: state of the fp16 gradient scaler; empty without one.
+        classes: class names in their order.
     """
 
     config: dict[str, Any]
@@ -46,6 +47,7 @@ class TrainingState:
     best_epoch: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     loss_scale: dict[str, float] = field(default_factory=dict)
+    classes: list[str] = field(default_factory=list)
 
 
 def save_state(folder: Path, state: TrainingState, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:

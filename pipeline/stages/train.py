@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from pipeline.config import Config, flatten, to_dict
 from pipeline.data import catalog, splits
 from pipeline.data.batches import ClipFile
+from pipeline.data.catalog import Policy
 from pipeline.data.clips import Plan
 from pipeline.data.features import FeatureStore
 from pipeline.errors import CheckpointError, ConfigError, DataError, TrackingError, UserError
@@ -90,8 +91,13 @@ def train(config: Config, out: str | Path | None = None, fresh: bool = False, re
 
 
 def _train_in(folder: Path, config: Config, state: TrainingState | None, fresh: bool, device: torch.device) -> Trained:
-    data = ingest(config.data)
-    _check_data(data)
+    data = ingest(config.data, policy=Policy(config.limits, config.video.partial))
+    _check_data(data, config.data.allow_leak)
+    if state is not None and state.classes != data.classes:
+        raise DataError(
+            f"{folder}: the classes changed since this training began: before {', '.join(state.classes)}; "
+            f"now {', '.join(data.classes)}; start over with --fresh"
+        )
     if state is not None and state.data != data.split_digest:
         raise DataError(f"{folder}: the data changed since this training began; start over with --fresh")
     torch.manual_seed(config.seed)
@@ -102,7 +108,7 @@ def _train_in(folder: Path, config: Config, state: TrainingState | None, fresh: 
     catalog.write(data.table, folder / "catalog.parquet")
     (folder / "config.yaml").write_text(yaml.safe_dump(_recorded(config), sort_keys=False))
     try:
-        state = state or TrainingState(flatten(_recorded(config)), data.split_digest, run.run_id)
+        state = state or TrainingState(flatten(_recorded(config)), data.split_digest, run.run_id, classes=data.classes)
         trained = _train_tracked(config, folder, data, model, state, run, device)
     except BaseException as error:
         with suppress(TrackingError):  # the store may be what failed; the error itself must come through
@@ -190,12 +196,18 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
-def _check_data(data: Ingested) -> None:
+def _check_data(data: Ingested, allow_leak: bool) -> None:
     if len(data.classes) < 2:
         raise DataError(f"only one class, '{data.classes[0]}': there is nothing to tell apart")
     for split in ("train", "test"):
         if not data.files(split):
             raise DataError(f"no readable clip in the {split} split; see data.{split} and video-lstm doctor DATA")
+    if data.leaks and not allow_leak:
+        raise DataError(
+            f"{len(data.leaks)} pairs of near-duplicates lie in different splits, such as {data.leaks[0].path} and "
+            f"{data.leaks[0].other}; give both one group in a list (column group), remove one, or train all the same "
+            "with --data.allow_leak true"
+        )
     missing = sorted(set(data.classes) - {data.classes[file.label] for file in data.files("train")})
     if missing:
         say(f"no training clip for: {', '.join(missing)}; the model cannot learn what it never sees")

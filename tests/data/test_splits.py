@@ -25,6 +25,7 @@ def catalog(rows: Sequence[tuple[str, str | None, str | None, str]], root: str =
             "group": pd.Series(groups, dtype="str"),
             "split": pd.Series(splits, dtype="str"),
             "digest": digests,
+            "clip": digests,
             "status": ["ok" if digest else "not found" for digest in digests],
         }
     )

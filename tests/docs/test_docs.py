@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import COMMANDS, main
+from pipeline.errors import Reason
 from pipeline.options import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -173,10 +174,15 @@ def declared(*extras: str) -> set[str]:
 def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:
     """Something that only happens to be installed is missing on the next machine."""
     providers = packages_distributions()
-    ours = {"pipeline", "tests", "conftest", "__future__"}
+    ours = {"pipeline", "tests", "conftest", "__future__"} | {path.stem for path in (ROOT / "scripts").rglob("*.py")}
     outside = {name for name in imported(folder) if name not in sys.stdlib_module_names | ours}
     allowed = declared(*extras) | ({"torchcodec", "torch"} if folder == "scripts" else set())
     undeclared = {
         name for name in outside if not {p.lower().replace("_", "-") for p in providers.get(name, [name])} & allowed
     }
     assert not undeclared
+
+
+def test_the_reasons_are_documented_and_no_others() -> None:
+    rows = re.findall(r"^\| `([a-z ]+)` \|", (ROOT / "docs/files.md").read_text(encoding="utf-8"), flags=re.M)
+    assert rows == [str(reason) for reason in Reason]

@@ -82,7 +82,7 @@ def test_a_test_clip_that_vanished_lowers_the_coverage(
     (tmp_path / "clips" / Path(gone["path"]).relative_to(tiny_clips)).unlink()
     metrics = evaluate(rooted(predictor, tmp_path / "clips"), None)
     assert (metrics["n"], metrics["expected"], metrics["coverage"]) == (11, 14, 11 / 14)
-    assert {"path": gone["digest"][:24], "reason": "not found"} in metrics["failed"]
+    assert {"path": gone["clip"][:24], "reason": "not found"} in metrics["failed"]
 
 
 def test_a_file_that_vanishes_between_ingest_and_scoring_is_a_named_failure(
@@ -125,14 +125,14 @@ def test_the_report_is_written(predictor: Predictor, tmp_path: Path) -> None:
 
 
 def test_a_file_without_content_is_recognised_by_its_place() -> None:
-    table = pd.DataFrame({"path": ["a/x.avi", "b/y.avi", "c/z.avi"], "digest": ["d" * 64, "", None]})
+    table = pd.DataFrame({"path": ["a/x.avi", "b/y.avi", "c/z.avi"], "clip": ["d" * 64, "", None]})
     assert identities(table).tolist() == ["d" * 24, "path:b/y.avi", "path:c/z.avi"]
     chosen, seen = select(table, {"train": ["path:b/y.avi"], "val": [], "test": []}, "test", home=False)
     assert chosen["path"].tolist() == ["a/x.avi", "c/z.avi"] and seen == 1
 
 
 def test_test_clips_that_vanished_lower_the_coverage_however_the_folder_is_named() -> None:
-    table = pd.DataFrame({"path": ["a/x.avi", "b/y.avi"], "digest": ["d" * 64, "e" * 64]})
+    table = pd.DataFrame({"path": ["a/x.avi", "b/y.avi"], "clip": ["d" * 64, "e" * 64]})
     own = {"train": [], "val": [], "test": ["d" * 24, "f" * 24]}
     at_home, _ = select(table, own, "test", home=True)
     elsewhere, _ = select(table, own, "test", home=False)

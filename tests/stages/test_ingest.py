@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.config import DataConfig
+from pipeline.config import Config, DataConfig, TrackingConfig
 from pipeline.data import catalog
 from pipeline.errors import DataError
 from pipeline.stages.ingest import Ingested, ingest
+from pipeline.stages.train import train
+from pipeline.video.reader import probe, read_frames
 from pipeline.video.writer import write_video
 
 
@@ -24,7 +26,7 @@ def test_every_file_is_counted_and_a_bad_one_has_its_reason(data: Ingested, tiny
     assert set(data.table["path"]) == {str(path) for path in tiny_clips.rglob("*.*")}
     bad = data.table[data.table["status"] != "ok"]
     assert all("c09" in path for path in bad["path"])
-    assert data.failed() == [{"path": path, "reason": "not a video"} for path in bad["path"]]
+    assert [(item["path"], item["reason"]) for item in data.failed()] == [(path, "not a video") for path in bad["path"]]
 
 
 def test_classes_are_sorted_and_labels_are_positions(data: Ingested) -> None:
@@ -45,7 +47,7 @@ def test_a_split_holds_whole_groups_and_its_own_failures(data: Ingested) -> None
 def test_files_carry_what_was_found_when_they_were_decoded(data: Ingested) -> None:
     file = data.files("test")[0]
     row = data.table[data.table["path"] == file.path].iloc[0]
-    assert file.times is not None and len(file.times) == row["frames"] and file.digest == row["digest"]
+    assert file.times is not None and len(file.times) == row["frames"] and file.digest == row["clip"]
     assert file.duration == row["duration"] > 0
 
 
@@ -83,7 +85,7 @@ def test_the_screen_names_a_few_failures_and_what_was_passed_over(
     written = capsys.readouterr()
     assert written.out == ""
     assert "8 of 10 files give no clip" in written.err and "... and 3 more" in written.err
-    assert "1 files that are neither video nor image were passed over" in written.err
+    assert "1 files that are no clip of a class were passed over" in written.err
 
 
 def test_no_folder_an_empty_one_and_one_that_decodes_to_nothing_are_refused(tmp_path: Path) -> None:
@@ -99,3 +101,39 @@ def test_no_folder_an_empty_one_and_one_that_decodes_to_nothing_are_refused(tmp_
         (tmp_path / label / "clip.mp4").write_bytes(b"nothing to see " + label.encode())
     with pytest.raises(DataError, match="none of the 2 files can be decoded"):
         ingest(DataConfig(root=str(tmp_path)))
+
+
+def test_one_class_is_enough_to_be_scored_and_not_to_learn_from(tiny_clips: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_clips / "red", tmp_path / "data/red")
+    with pytest.raises(DataError, match="at least two"):
+        ingest(DataConfig(root=str(tmp_path / "data")))
+    assert ingest(DataConfig(root=str(tmp_path / "data")), split=False).classes == ["red"]
+
+
+def test_bug_a_copy_encoded_again_on_both_sides_of_a_split(data_root: Path, tmp_path: Path) -> None:
+    """Byte-equal copies were kept together; the same clip at another size and quality was not seen."""
+    clips = sorted((data_root / "swipes").rglob("*.mp4"))[:4]
+    lines = ["path,label,split"]
+    for number, path in enumerate(clips):
+        lines.append(f"{path},{'ab'[number % 2]},train")
+    copied = read_frames(str(clips[0]), np.arange(probe(str(clips[0])).frames)).frames[:, ::2, ::2]
+    height, width = (copied.shape[1] // 2 * 2, copied.shape[2] // 2 * 2)
+    write_video(str(tmp_path / "copy.avi"), copied[:, :height, :width], 25.0, "MJPG")
+    lines += [f"{tmp_path / 'copy.avi'},a,test", f"{clips[3]},b,train"]
+    (tmp_path / "clips.csv").write_text("\n".join(dict.fromkeys(lines)))
+    config = DataConfig(root=str(tmp_path / "clips.csv"), val=0.0)
+    leaks = ingest(config).leaks
+    assert [{leak.path, leak.other} for leak in leaks] == [{str(clips[0]), str(tmp_path / "copy.avi")}]
+    assert {leaks[0].split, leaks[0].other_split} == {"train", "test"}
+    with pytest.raises(DataError, match=r"near-duplicates .* --data.allow_leak true"):
+        train(Config(data=config, tracking=TrackingConfig(enabled=False)), tmp_path / "run")
+
+
+def test_one_group_in_two_given_splits_is_refused_unless_told(tiny_clips: Path, tmp_path: Path) -> None:
+    paths = sorted(path for path in tiny_clips.rglob("*.*") if "c09" not in path.name)[:6]
+    rows = [f"{path},{'ab'[n % 2]},same,{('train', 'test')[n % 2]}" for n, path in enumerate(paths)]
+    (tmp_path / "clips.csv").write_text("\n".join(["path,label,group,split", *rows]))
+    with pytest.raises(DataError, match=r"two splits .*--data.allow_leak true"):
+        ingest(DataConfig(root=str(tmp_path), val=0.0))
+    table = ingest(DataConfig(root=str(tmp_path), val=0.0, allow_leak=True)).table
+    assert table["split"].tolist() == ["train", "test"] * 3

@@ -39,8 +39,8 @@ def discover(data: DataConfig) -> Listing:
     """Find the clips of `data.root`, their splits where the dataset has some, and the groups they come from.
 
     Raises:
-        DataError: no root, no clips, fewer than two classes, unusable lists or annotations, a layout that cannot be
-            told, a group pattern that fits no file.
+        DataError: no root, no clips, unusable lists or annotations, a layout that cannot be told, a group pattern
+            that fits no file.
         ConfigError: a group pattern that is no regular expression with a parenthesis, an official split that does not
             exist.
     """
@@ -54,8 +54,5 @@ def discover(data: DataConfig) -> Listing:
     if layout != "list" and not os.path.isdir(root):
         raise DataError(f"data.root {data.root} is a file; data.layout {layout} needs a folder")
     listing = READERS[layout](root, data)
-    labels = sorted({entry.label for entry in listing.entries})
-    if len(labels) < 2:
-        raise DataError(f"{root} has the one class '{labels[0]}'; a classifier needs at least two")
     base = root if os.path.isdir(root) else os.path.dirname(root)
     return with_groups(listing, data.group_pattern, pattern, base)

@@ -149,8 +149,6 @@ def test_failures_of_folders(tmp_path: Path) -> None:
     touch(tmp_path, "a/readme.txt", "film.mp4")
     assert "no video" in failure(tmp_path)
     assert "is a file" in failure(tmp_path / "film.mp4")
-    touch(tmp_path, "a/1.mp4")
-    assert "at least two" in failure(tmp_path)
 
 
 def test_split_folders_are_not_taken_for_classes(tmp_path: Path) -> None:
@@ -168,7 +166,6 @@ def test_split_folders_are_not_taken_for_classes(tmp_path: Path) -> None:
         ("path,label\nx.mp4\n", "line 2: the label is empty"),
         ("path,label,split\nx.mp4,a,train\ny.mp4,b,dev\n", "line 3: split 'dev'"),
         ("path,label\nx.mp4,a\nz.mp4,b\n./x.mp4,a\n", "line 4: ./x.mp4 is listed on line 2"),
-        ("path,label\nx.mp4,a\ny.mp4,a\n", "at least two"),
     ],
 )
 def test_failures_of_lists(tmp_path: Path, text: str, expected: str) -> None:
