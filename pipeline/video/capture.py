@@ -26,6 +26,9 @@ DECODABLE = frozenset("h264 avc1 hevc hev1 hvc1 vp80 vp90 fmp4 mp4v mjpg mpg1 mp
 INTRA = frozenset("mjpg hfyu ffvh ffv1 apcn apch apcs apco ap4h png rgba".split())
 """Codecs whose frames do not depend on each other."""
 
+SEEKABLE = INTRA | frozenset("h264 avc1 avc3 hevc hev1 hvc1 vp80 vp90 vp08 vp09 mp4v fmp4 xvid".split())
+"""Codecs whose frames were found to be the same, to the bit, after a seek; those of H.263 were not."""
+
 AFTER_END = 64
 """Frames asked for after the last one: OpenCV also says "no more" where a packet does not decode."""
 
@@ -56,8 +59,9 @@ class Capture:
         angle = capture.get(cv2.CAP_PROP_ORIENTATION_META)
         self._turned = abs(angle) in (90, 270)
         self._aspect = _aspect(capture)
-        intra = structure.kind == "avi" and self.codec.lower() in INTRA
-        self.seekable = structure.kind in ("mp4", "matroska") or intra
+        # AVI has no timestamps: what reordered frames get there depends on where the reading began.
+        codecs = {"mp4": SEEKABLE, "matroska": SEEKABLE, "avi": INTRA}.get(structure.kind, frozenset())
+        self.seekable = self.codec.lower() in codecs
         self._offset = self._find_offset(structure.start)
         self._clock = Clock(self._rate)
         self.time = self._clock.tick(self._stream_time())
