@@ -23,6 +23,7 @@ from pipeline.config import LimitsConfig
 from pipeline.data.examine import MADE_BY, Job, examine
 from pipeline.data.findings import OK, Finding, Findings, cache_dir, kind_of
 from pipeline.data.layouts import Entry
+from pipeline.data.layouts.entries import printable
 from pipeline.data.pool import Lost, Pool
 from pipeline.errors import DataError, Reason
 
@@ -148,7 +149,7 @@ def _row(entry: Entry, finding: Finding, policy: Policy) -> dict[str, Any]:
     step = float(np.median(np.diff(times))) if usable and len(times) > 1 else 0.0
     whole = entry.start is None and entry.end is None
     return {
-        "path": entry.path,
+        "path": printable(entry.path),
         "label": entry.label,
         "group": entry.group,
         "split": entry.split,

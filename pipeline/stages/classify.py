@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import glob
-import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.data.catalog import Policy
-from pipeline.data.layouts.entries import is_utf8, printable
-from pipeline.data.layouts.walk import is_clip_folder, walk
 from pipeline.errors import DataError
 from pipeline.report.tables import check_suffix, write_results
+from pipeline.stages.find import find_files
 from pipeline.stages.predict import Prediction, Predictor
 from pipeline.stages.progress import bar, say
 
-LIST_SUFFIXES = (".txt", ".lst", ".list")
 SHOWN = 5
 
 
@@ -103,60 +99,3 @@ def result_row(prediction: Prediction, predictor: Predictor, top_k: int) -> dict
         "model": predictor.digest,
         "seconds": prediction.seconds,
     }
-
-
-def find_files(sources: Iterable[str | Path]) -> list[str]:
-    """Every file to classify, each once, in the order of the sources; folders in natural order of names.
-
-    A folder is searched by the rules of `layouts.walk`, but one that holds images and neither videos nor folders is
-    itself one clip. (Given as a class folder of a dataset, its images are clips of one frame each.)
-
-    Raises:
-        DataError: a source does not exist or holds nothing to classify.
-    """
-    found: dict[str, None] = {}
-    for source in sources:
-        found.update(dict.fromkeys(_expand(str(source))))
-    return list(found)
-
-
-def _expand(source: str) -> list[str]:
-    path = Path(source)
-    if path.is_dir():
-        files = [source] if is_clip_folder(source) else _search(source)
-        if not files:
-            raise DataError(f"{source}: no video and no image in this folder")
-        return files
-    if path.exists() or path.is_symlink():
-        return _read_list(path) if path.suffix.lower() in LIST_SUFFIXES else [source]
-    matches = sorted(glob.glob(source, recursive=True))
-    if not matches:
-        raise DataError(f"{source}: no such file or folder")
-    return [file for match in matches for file in _expand(match)]
-
-
-def _search(folder: str) -> list[str]:
-    """The clips below a folder, as `layouts.walk` finds them."""
-    files: list[str] = []
-    others: list[str] = []
-    for path, is_clip in walk(folder):
-        (files if is_clip else others).append(path)
-    unnamed = [path for path in others if not is_utf8(os.path.basename(path))]
-    if unnamed:
-        say(f"{len(unnamed)} files have names that are not UTF-8 and are passed over, as {printable(unnamed[0])}")
-    return files
-
-
-def _read_list(path: Path) -> list[str]:
-    """One path a line, relative to the list's folder; empty lines and lines that start with # are passed over.
-
-    A file that does not exist becomes a row of the results, like any other that cannot be read.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    named = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    if not named:
-        raise DataError(f"{path}: the list names no file")
-    return [name if os.path.isabs(name) else str(path.parent / name) for name in named]

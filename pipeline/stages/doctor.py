@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.data import catalog
 from pipeline.data.layouts import Entry
-from pipeline.stages.classify import find_files
+from pipeline.stages.find import find_files
 from pipeline.stages.ingest import failures
 from pipeline.stages.progress import bar
 
@@ -56,14 +56,14 @@ def check_files(sources: list[str], policy: catalog.Policy | None = None) -> dic
     """Decode every file of folders, globs or lists once.
 
     Args:
-        sources: as `classify` takes them.
+        sources: as `classify` takes them; in folders, hidden files and videos without a suffix count too.
         policy: which files count as usable.
 
     Returns:
         {files, ok, failed, reasons: {reason: count}, failures: [{path, reason, detail}], marked: [{path, marks}]};
         `marked` names the usable files that are unusual.
     """
-    entries = [Entry(path, "", None, None) for path in find_files(sources)]
+    entries = [Entry(path, "", None, None) for path in find_files(sources, thorough=True)]
     with bar("decoding", len(entries)) as advance:
         table = catalog.build(entries, policy, progress=advance)
     marked = table[(table["status"] == catalog.OK) & (table["marks"] != "")]

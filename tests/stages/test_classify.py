@@ -11,10 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.config import LimitsConfig
+from pipeline.data.catalog import Policy
 from pipeline.errors import ConfigError, DataError
 from pipeline.report.tables import COLUMNS
-from pipeline.stages.classify import classify, find_files
+from pipeline.stages.classify import classify
+from pipeline.stages.find import find_files
 from pipeline.stages.predict import Predictor
+from pipeline.video.writer import write_video
 
 
 def red_frame() -> np.ndarray:
@@ -58,7 +62,8 @@ def test_a_folder_is_searched_to_any_depth_in_the_order_of_names(predictor: Pred
     assert (result.rows, result.ok, result.failed) == (6, 5, 1)
     assert result.reasons == {"not a video": 1} and result.out is None
     rows = {Path(row["path"]).name: row for row in result.table}
-    assert rows["bad.mp4"] == {"path": str(archive / "bad.mp4"), "status": "not a video", "model": predictor.digest}
+    reason = {"status": "not a video", "note": "it does not open"}
+    assert rows["bad.mp4"] == {"path": str(archive / "bad.mp4"), **reason, "model": predictor.digest}
     assert rows["frames"]["label"] == rows["still.png"]["label"] == "red"
     assert rows["still.png"]["frames"] == 1
 
@@ -175,3 +180,21 @@ def test_many_failures_are_counted_and_a_few_are_named(
     assert (result.ok, result.failed, result.reasons) == (1, 8, {"empty": 8})
     written = capsys.readouterr()
     assert written.err.count("not classified:") == 5 and "... and 3 more" in written.err and written.out == ""
+
+
+def test_a_damaged_file_is_labelled_and_marked_or_left_out(
+    predictor: Predictor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = np.full((40, 48, 64, 3), (200, 50, 40), np.uint8) + np.arange(40, dtype=np.uint8)[:, None, None, None]
+    write_video(str(tmp_path / "whole.avi"), frames, 10.0)
+    data = (tmp_path / "whole.avi").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(data[: len(data) // 2])
+    cut, whole = classify(predictor, tmp_path).table
+    assert (cut["status"], whole["status"], whole["note"]) == ("ok", "ok", "")
+    assert "frames decoded" in cut["note"] and 0 < cut["duration"] < 0.8 * whole["duration"]
+    assert "1 damaged files were labelled" in capsys.readouterr().err
+    rejected = classify(predictor, tmp_path, policy=Policy(LimitsConfig(), "reject")).table
+    assert [row["status"] for row in rejected] == ["truncated", "ok"] and rejected[0]["note"] == cut["note"]
+    assert classify(predictor, [tmp_path / "whole.avi"], policy=Policy(LimitsConfig(min_frames=40))).ok == 1
+    with pytest.raises(DataError, match="none of the 1 files"):
+        classify(predictor, [tmp_path / "whole.avi"], policy=Policy(LimitsConfig(min_frames=41)))
