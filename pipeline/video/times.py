@@ -46,4 +46,4 @@ class Clock:
 
     def jump(self, time: float) -> None:
         """Go on from a time of the file's own that was reached by seeking."""
-        self._last, self._own = time, False
+        self._last, self._own = time, True

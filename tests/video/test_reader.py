@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import Reason, VideoError
-from pipeline.video import reader
+from pipeline.video.capture import Capture
 from pipeline.video.reader import Clip, VideoInfo, is_image_folder, probe, read_frames
 from pipeline.video.writer import write_video
 
@@ -67,17 +67,16 @@ def test_colours_are_rgb(tmp_path: Path) -> None:
 
 
 def test_reading_stops_after_the_last_wanted_frame(ramp: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[float] = []
-    original = reader._timestamps
+    steps: list[bool] = []
+    original = Capture.advance
 
-    def counted(capture: cv2.VideoCapture) -> Iterator[float]:
-        for time in original(capture):
-            seen.append(time)
-            yield time
+    def counted(capture: Capture) -> bool:
+        steps.append(original(capture))
+        return steps[-1]
 
-    monkeypatch.setattr(reader, "_timestamps", counted)
+    monkeypatch.setattr(Capture, "advance", counted)
     read_frames(ramp, np.array([2, 4]))
-    assert len(seen) == 5
+    assert steps == [True] * 4
 
 
 def test_a_file_that_became_shorter(ramp: str) -> None:
@@ -102,13 +101,72 @@ def test_names(ramp: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(read_frames(path, np.array([5])).frames) == 1
 
 
-def test_a_name_that_is_not_utf8_is_an_error_and_no_crash(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_read_like_any_other(ramp: str) -> None:
+    folder = os.fsencode(os.path.dirname(ramp))
+    path = os.fsdecode(os.path.join(folder, b"bad\xff.mkv"))
+    os.link(ramp, path)
+    info = probe(path)
+    assert info.frames == 20
+    clip = read_frames(path, np.array([3, 19]), info.times[[3, 19]])
+    np.testing.assert_allclose(clip.frames.mean(axis=(1, 2, 3)), [30, 190], atol=3)
+
+
+def test_an_error_shows_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     path = os.path.join(str(tmp_path), os.fsdecode(b"bad\xff.mp4"))
     Path(path).write_bytes(b"x" * 100)
-    with pytest.raises(VideoError, match="UTF-8") as caught:
+    with pytest.raises(VideoError) as caught:
         probe(path)
+    assert caught.value.reason is Reason.NOT_A_VIDEO
+    assert caught.value.path.encode("utf-8").endswith(rb"bad\udcff.mp4")
+
+
+def test_a_file_that_changes_while_it_is_read(ramp: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Capture.advance
+
+    def meanwhile(change: Callable[[], object]) -> Callable[[Capture], bool]:
+        def advance(capture: Capture) -> bool:
+            change()
+            return original(capture)
+
+        return advance
+
+    monkeypatch.setattr(Capture, "advance", meanwhile(lambda: os.utime(ramp, ns=(1, os.stat(ramp).st_mtime_ns + 1))))
+    assert reason_of(ramp) is Reason.NOT_READABLE
+    with pytest.raises(VideoError, match="changed while"):
+        read_frames(ramp, np.array([2]))
+    monkeypatch.setattr(Capture, "advance", meanwhile(lambda: os.path.exists(ramp) and os.unlink(ramp)))
+    assert reason_of(ramp) is Reason.NOT_FOUND
+
+
+def test_times_tell_that_a_file_is_another_one(ramp: str) -> None:
+    times = probe(ramp).times
+    read_frames(ramp, np.array([3, 8]), times[[3, 8]])
+    with pytest.raises(VideoError, match="frame 8 is at") as caught:
+        read_frames(ramp, np.array([3, 8]), times[[3, 9]])
     assert caught.value.reason is Reason.NOT_READABLE
-    str(caught.value).encode("utf-8")
+    with pytest.raises(ValueError, match="one per index"):
+        read_frames(ramp, np.array([3, 8]), times[:1])
+
+
+def test_frames_that_are_too_large_are_refused_before_one_is_decoded(
+    ramp: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    still = str(tmp_path / "still.png")
+    cv2.imwrite(still, np.zeros((1000, 2000, 3), np.uint8))
+    assert probe(still, megapixels=2).frames == 1
+    monkeypatch.setattr(cv2, "imdecode", lambda *args: pytest.fail("decoded"))
+    monkeypatch.setattr(Capture, "picture", lambda self: pytest.fail("decoded"))
+    for path, limit in ((ramp, 0.003), (still, 1.99)):
+        with pytest.raises(VideoError, match="megapixels") as caught:
+            probe(path, megapixels=limit)
+        assert caught.value.reason is Reason.TOO_LARGE
+
+
+def test_a_folder_that_looks_like_a_video(tmp_path: Path) -> None:
+    (tmp_path / "folder.mp4").mkdir()
+    assert reason_of(str(tmp_path / "folder.mp4")) is Reason.NOT_A_VIDEO
+    cv2.imwrite(str(tmp_path / "folder.mp4" / "1.png"), np.zeros((8, 8, 3), np.uint8))
+    assert probe(str(tmp_path / "folder.mp4")).frames == 1
 
 
 def test_reasons(tmp_path: Path) -> None:
@@ -135,41 +193,6 @@ def test_permission(ramp: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("builtins.open", refuse)
     assert reason_of(ramp) is Reason.NOT_READABLE
-
-
-class FakeCapture:
-    """A capture whose timestamps are what a damaged file would give."""
-
-    def __init__(self, milliseconds: list[float], fps: float) -> None:
-        self.milliseconds, self.fps, self.position = milliseconds, fps, -1
-
-    def grab(self) -> bool:
-        self.position += 1
-        return self.position < len(self.milliseconds)
-
-    def get(self, key: int) -> float:
-        return self.fps if key == cv2.CAP_PROP_FPS else self.milliseconds[self.position]
-
-
-@pytest.mark.parametrize(
-    ("milliseconds", "fps", "expected"),
-    [
-        ([0, 40, 80], 25, [0, 0.04, 0.08]),
-        ([10_000, 10_040], 25, [10, 10.04]),
-        ([0, 0, 0], 10, [0, 0.1, 0.2]),
-        ([0, 0, 0], 0, [0, 0.04, 0.08]),
-        ([0, 0], float("nan"), [0, 0.04]),
-        ([100, 140, 0], 25, [0.1, 0.14, 0.18]),
-        ([float("nan"), 40, float("nan"), 90], 25, [0, 0.04, 0.08, 0.09]),
-        ([-9e18, -9e18, 200], 20, [0, 0.05, 0.2]),
-        ([0, float("inf"), 80], 25, [0, 0.04, 0.08]),
-        ([0, 40, 0, 40], 25, [0, 0.04, 0.08, 0.12]),
-    ],
-)
-def test_timestamps_are_repaired(milliseconds: list[float], fps: float, expected: list[float]) -> None:
-    times = list(reader._timestamps(FakeCapture(milliseconds, fps)))  # type: ignore[arg-type]
-    np.testing.assert_allclose(times, expected)
-    assert (np.diff(times) > 0).all()
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "jpeg", "png", "bmp", "webp", "tif", "TIFF"])
