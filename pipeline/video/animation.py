@@ -60,8 +60,7 @@ class Animation:
             ok, pages = cv2.imdecodemulti(self._data, cv2.IMREAD_COLOR, range=(self._page, self._page + 1))
             if not ok or not pages:
                 raise ValueError("the page does not decode")
-            picture = pages[0]
-            return picture if picture.dtype == np.uint8 else cv2.convertScaleAbs(picture, alpha=1 / 257)
+            return pages[0]
         self._image.seek(self._page)
         whole = np.asarray(self._image.convert("RGBA"))
         colour, alpha = whole[..., 2::-1], whole[..., 3:].astype(np.uint16)

@@ -232,14 +232,14 @@ def _no_frame(path: str, structure: Structure, codec: str) -> VideoError:
     """Why a file that opens gives no frame: no packets, a codec this OpenCV lacks, or a damaged stream."""
     with _open(path, _PACKETS) as capture:
         packets = capture is not None and capture.grab()
+    if packets and not structure.encrypted and codec.lower() not in DECODABLE:
+        return unsupported(path, f"codec {codec}")
     if structure.damage:
         return VideoError(path, Reason.TRUNCATED, structure.damage)
     if not packets:
         return VideoError(path, Reason.NO_FRAME_DECODED, "the video stream is empty")
-    if structure.encrypted or codec.lower() in DECODABLE:
-        detail = "encrypted" if structure.encrypted else f"codec {codec}, damaged or encrypted"
-        return VideoError(path, Reason.NO_FRAME_DECODED, detail)
-    return unsupported(path, f"codec {codec}")
+    detail = "encrypted" if structure.encrypted else f"codec {codec}, damaged or encrypted"
+    return VideoError(path, Reason.NO_FRAME_DECODED, detail)
 
 
 def unsupported(path: str, what: str) -> VideoError:
