@@ -95,7 +95,7 @@ def test_av1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = read_frames(path, np.array([3, 9]), info.times[[3, 9]])
     assert (clip.frames[:, :, 10] > 200).all()
     monkeypatch.setattr(sources, "installed", lambda: "")
-    with pytest.raises(VideoError, match="(?i)codec av01"):
+    with pytest.raises(VideoError, match=r"(?i)codec av01"):
         probe(path)
 
 
