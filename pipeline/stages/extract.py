@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline.data.batches import ClipFile, Request, stream_clips, view_seed
 from pipeline.data.clips import Plan
-from pipeline.data.features import FeatureStore, feature_key
+from pipeline.data.features import LIMIT, FeatureStore, feature_key
+from pipeline.errors import DataError
 from pipeline.model.classifier import Classifier
 from pipeline.model.weights import weights_digest
 from pipeline.stages.predict import encode_clip
@@ -20,9 +22,25 @@ STANDARDISED_CLIPS = 256
 """Clips read to standardise a stream that no store holds: enough for a mean and a deviation."""
 
 
+@dataclass(frozen=True)
+class Filled:
+    """What a store was given.
+
+    Attributes:
+        computed: clip views that were encoded.
+        present: clip views that it held before.
+        failed: path and reason of the files that could not be read; they have no features.
+    """
+
+    computed: int
+    present: int
+    failed: dict[str, str]
+
+
 def encoders_digest(model: Classifier, grid: int) -> str:
-    """What decides the features besides the clip: the encoders' weights, and the grid they are averaged to."""
-    return f"{weights_digest(model.encoders)}:{grid}"
+    """What decides the features besides the clip: the encoders' weights and precision, and the grid of averages."""
+    precisions = "+".join(sorted({str(encoder.precision) for encoder in model.encoders.values()}))
+    return f"{weights_digest(model.encoders)}:{grid}:{precisions}"
 
 
 def training_views(files: Sequence[ClipFile], views: int) -> list[list[Request]]:
@@ -47,7 +65,21 @@ def extract(
     device: torch.device,
     workers: int,
 ) -> dict[str, str]:
-    """Fill the store with the views that it does not hold yet.
+    """As `fill`; only path and reason of the files that could not be read."""
+    return fill(model, files, requests, plan, store, encoders, device, workers).failed
+
+
+def fill(
+    model: Classifier,
+    files: Sequence[ClipFile],
+    requests: Sequence[Sequence[Request]],
+    plan: Plan,
+    store: FeatureStore,
+    encoders: str,
+    device: torch.device,
+    workers: int,
+) -> Filled:
+    """Fill the store with the views that it does not hold yet; interrupted, the same call goes on where it was.
 
     Args:
         model: with frozen encoders.
@@ -55,19 +87,21 @@ def extract(
         requests: per clip its views, see `training_views`.
         plan, store, encoders: see `feature_key`.
 
-    Returns:
-        Path and reason of the files that could not be read; they have no features.
+    Raises:
+        DataError: the store cannot be written to.
     """
     model.eval()
     keys = {view: feature_key(files[view[0]].digest, plan, encoders, view[1]) for views in requests for view in views}
     missing = [request for request, key in keys.items() if store.get(key) is None]
-    if not missing:
-        return {}
+    _report_damage(store)
     failed: dict[str, str] = {}
-    say(f"encoding {len(missing)} of {len(keys)} clip views")
+    computed = 0
+    if missing:
+        say(f"encoding {len(missing)} of {len(keys)} clip views")
     with bar("encoding", len(missing)) as advance:
         # clips come back in the order they were asked for
-        for request, loaded in zip(missing, stream_clips(files, plan, workers, missing), strict=True):
+        loaded_clips = stream_clips(files, plan, workers, missing) if missing else ()
+        for request, loaded in zip(missing, loaded_clips, strict=True):
             advance(1)
             if loaded.clip is None:
                 if loaded.error is not None and loaded.error.path not in failed:
@@ -75,7 +109,43 @@ def extract(
                     say(f"left out: {loaded.error}")
                 continue
             store.put(keys[request], encode_clip(model, loaded.clip, device))
-    return failed
+            computed += 1
+    if store.excess:
+        say(f"{store.folder} is {store.excess / 1e9:.1f} GB above its limit, all of it in use; raise {LIMIT}")
+    return Filled(computed, len(keys) - len(missing), failed)
+
+
+def encode_again(
+    model: Classifier,
+    file: ClipFile,
+    view: int | None,
+    plan: Plan,
+    store: FeatureStore,
+    encoders: str,
+    device: torch.device,
+) -> dict[str, NDArray[np.float32]]:
+    """One view whose features are gone from the store, cleared or damaged while they were in use.
+
+    Returns:
+        Per stream float32 (T, D), the same bits as before; the store holds them again.
+
+    Raises:
+        DataError: the file cannot be read any more either.
+    """
+    _report_damage(store)
+    (loaded,) = stream_clips([file], plan, 0, [(0, view)])
+    if loaded.clip is None:
+        raise DataError(f"the features of {file.path} are gone from {store.folder}, and so is the clip: {loaded.error}")
+    features = encode_clip(model, loaded.clip, device)
+    store.put(feature_key(file.digest, plan, encoders, view), features)
+    return features
+
+
+def _report_damage(store: FeatureStore) -> None:
+    """Once per damaged entry; it is made again next."""
+    if store.damaged:
+        say(f"{len(store.damaged)} stored features are damaged and are made again ({store.folder})")
+        store.damaged.clear()
 
 
 def standardise(

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import AugmentationConfig, FlowConfig, VideoConfig
+from pipeline.config import AugmentationConfig, Config, EncoderConfig, FlowConfig, VideoConfig
+from pipeline.data import features
 from pipeline.data.clips import Plan
 from pipeline.data.examine import content_digest
 from pipeline.data.features import FeatureStore, feature_key
@@ -36,7 +37,23 @@ def test_every_option_that_decides_a_feature_is_part_of_its_key() -> None:
     others = [key(plan) for plan in plans]
     others += [key(digest="other clip"), key(encoders="other weights"), key(view=1), key(view=2)]
     assert len({key(), *others}) == 1 + len(others)
-    assert set(VIDEO) == set(vars(VideoConfig())) and set(FLOW) == set(vars(FlowConfig()))
+    assert set(VIDEO) | {"partial"} == set(vars(VideoConfig())) and set(FLOW) == set(vars(FlowConfig()))
+
+
+def test_another_decoder_or_another_arithmetic_is_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key()
+    monkeypatch.setattr(features, "_made_by", lambda: "opencv 0, torch 0")
+    other = key()
+    monkeypatch.setattr(features, "FORMAT", features.FORMAT + 1)
+    assert len({before, other, key()}) == 3
+
+
+def test_precision_of_the_encoder_is_another_key() -> None:
+    torch.manual_seed(0)
+    model = build_classifier(Config(encoder=EncoderConfig("compact", "none")), 2)
+    before = encoders_digest(model, 1)
+    model.encoders["rgb"].precision = "bf16"  # type: ignore[assignment]
+    assert encoders_digest(model, 1) != before
 
 
 def test_augmentation_counts_for_random_views_alone() -> None:

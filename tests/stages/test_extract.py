@@ -7,15 +7,25 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import Config
+from pipeline.config import Config, to_dict
 from pipeline.data.batches import ClipFile
 from pipeline.data.clips import Plan, load_clip
 from pipeline.data.features import FeatureStore, feature_key
+from pipeline.errors import DataError
+from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import Classifier, build_classifier
 from pipeline.stages import extract as stage
-from pipeline.stages.extract import encoders_digest, extract, standardise, training_views
+from pipeline.stages.extract import (
+    Filled,
+    encode_again,
+    encoders_digest,
+    extract,
+    fill,
+    standardise,
+    training_views,
+)
 from pipeline.stages.ingest import ingest
-from pipeline.stages.predict import encode_clip
+from pipeline.stages.predict import Predictor, encode_clip
 
 CPU = torch.device("cpu")
 
@@ -106,6 +116,65 @@ def test_a_file_that_vanished_is_named_once_and_has_no_features(
     failed = extract(model, mixed, training_views(mixed, 3), Plan.of(config), store, "encoders", CPU, 0)
     assert failed == {gone.path: "not found"}
     assert len(list(tmp_path.rglob("*.safetensors"))) == 6
+
+
+def test_damaged_features_are_named_once_and_made_again(
+    model: Classifier, files: list[ClipFile], config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = filled(model, files, config, tmp_path)
+    paths = sorted(tmp_path.rglob("*.safetensors"))
+    contents = [path.read_bytes() for path in paths]
+    for path, content in zip(paths[:2], contents, strict=False):
+        path.write_bytes(content[:-4] + b"oops")
+    capsys.readouterr()
+    views, digest = training_views(files, config.augmentation.views), encoders_digest(model, config.encoder.grid)
+    found = fill(model, files, views, Plan.of(config), store, digest, CPU, 0)
+    assert found == Filled(2, 2 * len(files) - 2, {})
+    assert capsys.readouterr().err.count("2 stored features are damaged") == 1
+    assert [path.read_bytes() for path in paths] == contents
+    fill(model, files, views, Plan.of(config), store, digest, CPU, 0)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_limit_too_small_is_named_and_costs_nothing(
+    model: Classifier, files: list[ClipFile], config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = FeatureStore(tmp_path, limit=1000)
+    views, digest = training_views(files, 2), encoders_digest(model, 1)
+    fill(model, files, views, Plan.of(config), store, digest, CPU, 0)
+    assert "above its limit, all of it in use; raise VIDEO_LSTM_CACHE_LIMIT" in capsys.readouterr().err
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2 * len(files)
+
+
+def test_a_view_that_vanished_is_encoded_again_to_the_bit(
+    model: Classifier, files: list[ClipFile], config: Config, tmp_path: Path
+) -> None:
+    store = filled(model, files, config, tmp_path)
+    plan, digest = Plan.of(config), encoders_digest(model, 1)
+    _, view = training_views(files, 2)[1][1]
+    key = feature_key(files[1].digest, plan, digest, view)
+    before = {name: value.copy() for name, value in (store.get(key) or {}).items()}
+    store.clear()
+    found = encode_again(model, files[1], view, plan, store, digest, CPU)
+    stored = store.get(key)
+    assert stored is not None and found.keys() == stored.keys() == before.keys() == {"rgb", "flow"}
+    assert all(np.array_equal(found[n], before[n]) and np.array_equal(stored[n], before[n]) for n in before)
+    gone = ClipFile(str(tmp_path / "gone.avi"), 0, files[0].times, 1.0, "f" * 64)
+    with pytest.raises(DataError, match=r"features of .*gone\.avi are gone .*not found"):
+        encode_again(model, gone, None, plan, store, digest, CPU)
+
+
+def test_stored_features_and_a_prediction_from_the_file_agree_to_the_bit(
+    model: Classifier, files: list[ClipFile], config: Config, tmp_path: Path
+) -> None:
+    store = filled(model, files, config, tmp_path)
+    plan, digest = Plan.of(config), encoders_digest(model, 1)
+    card = Card(to_dict(config), ["blue", "green", "red"])
+    predictor = Predictor(model, card, CPU, "")
+    for file, prediction in zip(files[:4], predictor.predict(files[:4]), strict=True):
+        stored = store.get(feature_key(file.digest, plan, digest, None))
+        assert stored is not None and prediction.probabilities is not None
+        assert np.array_equal(predictor.from_features(stored), prediction.probabilities)
 
 
 def test_views_follow_the_content_so_that_more_clips_or_another_order_find_them(files: list[ClipFile]) -> None:

@@ -1,0 +1,114 @@
+"""Cache: what is kept on disk to save work, how much of it there is, and how to be rid of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.data.features import LIMIT, FeatureStore, parse_size
+from pipeline.data.findings import NAME, cache_dir
+from pipeline.errors import DataError
+
+
+@dataclass(frozen=True)
+class Cache:
+    """What lies in the cache folder, after what was asked for was removed. Sizes are in bytes.
+
+    Attributes:
+        folder: the cache folder.
+        entries, size: stored features: clip views, and how much they take.
+        oldest, newest: seconds since 1970 in which a feature was last used, to ten minutes; None where there is none.
+        limit: size at which the least recently used features are removed.
+        findings: size of what is remembered about files that were examined.
+        removed, freed: features removed by this call, and what they took, findings included.
+    """
+
+    folder: str
+    entries: int
+    size: int
+    oldest: float | None
+    newest: float | None
+    limit: int
+    findings: int
+    removed: int = 0
+    freed: int = 0
+
+
+def manage_cache(clear: bool = False, everything: bool = False, limit: str | None = None) -> Cache:
+    """Look at the cache, and make it smaller if asked to. What is removed is made again when it is needed.
+
+    Args:
+        clear: remove all features, those that a training is reading included.
+        everything: with `clear`, also what is remembered about examined files.
+        limit: a size such as 5GB: remove the least recently used features above it; those used within the hour stay.
+
+    Raises:
+        ConfigError: `limit`, or $VIDEO_LSTM_CACHE_LIMIT, is no size.
+        DataError: the folder cannot be changed.
+    """
+    folder, store = Path(cache_dir()), FeatureStore()
+    wanted = None if limit is None else parse_size(limit, "--limit")
+    known = [folder / f"{NAME}{suffix}" for suffix in ("", "-wal", "-shm")]
+    removed = freed = 0
+    try:
+        if clear:
+            removed, freed = store.clear()
+        elif wanted is not None:
+            removed, freed = store.trim(wanted)
+        if clear and everything:
+            before = _size(known)
+            for path in known:
+                path.unlink(missing_ok=True)
+            freed += before
+    except OSError as error:
+        raise DataError(f"{folder}: the cache cannot be changed ({error.strerror or error})") from error
+    usage = store.usage()
+    return Cache(
+        str(folder),
+        usage.entries,
+        usage.size,
+        usage.oldest,
+        usage.newest,
+        store.limit,
+        _size(known),
+        removed,
+        freed,
+    )
+
+
+def cache_text(cache: Cache) -> str:
+    """The cache as a few lines."""
+    lines = [f"folder    {cache.folder}"]
+    of = f"{format_size(cache.size)} of {format_size(cache.limit)} ({LIMIT})"
+    lines.append(f"features  {cache.entries} clip views, {of}")
+    if cache.oldest is not None and cache.newest is not None:
+        lines.append(f"last use  {_ago(cache.oldest)} the oldest, {_ago(cache.newest)} the newest")
+    if cache.findings:
+        lines.append(f"findings  {format_size(cache.findings)} about files that were examined")
+    if cache.removed or cache.freed:
+        lines.append(f"removed   {cache.removed} clip views, {format_size(cache.freed)} in all")
+    return "\n".join(lines)
+
+
+def format_size(size: int) -> str:
+    """Bytes in the largest unit that leaves a number above 1: 82 KB, 1.5 GB."""
+    value, unit = float(size), "B"
+    for larger in ("KB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.3g} {unit}"
+
+
+def _ago(moment: float) -> str:
+    seconds = max(time.time() - moment, 0.0)
+    for size, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {name} ago"
+    return "just now"
+
+
+def _size(paths: list[Path]) -> int:
+    return sum(os.path.getsize(path) for path in paths if path.exists())
