@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 # read by the libraries when they are imported: our errors replace the chatter of the decoders, and no library of
 # ours asks the network for news
-os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 

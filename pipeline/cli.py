@@ -17,7 +17,7 @@ from typing import Any
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from pipeline import __version__
-from pipeline.config import DataConfig, LimitsConfig, TrackingConfig
+from pipeline.config import Config, DataConfig, LimitsConfig, TrackingConfig
 from pipeline.errors import UserError
 from pipeline.options import Parser, config_parser, guarded, stdout, to_config
 
@@ -103,6 +103,14 @@ def _add_reading(parser: Parser, partial: str) -> None:
     parser.add_class_arguments(LimitsConfig, "limits")
 
 
+def _configured(parser: Parser, given: list[str]) -> tuple[Any, Config]:
+    """The options and the configuration of `COMMAND CONFIG [--section.option value ...]`."""
+    if given and not given[0].startswith("-"):
+        given = ["--config", *given]
+    options = guarded(parser, given)
+    return options, to_config(parser, options)
+
+
 def _print(value: dict[str, Any], as_json: bool, text: str) -> None:
     stdout(json.dumps(value, allow_nan=False, default=str) if as_json else text)
 
@@ -140,6 +148,37 @@ def _ingest(given: list[str]) -> None:
     _print(value, options.json, ingest_text(result, options.out))
 
 
+def _extract(given: list[str]) -> None:
+    parser = config_parser(
+        "video-lstm extract",
+        "Compute and keep the features of a frozen encoder for all clips of a configuration, as `train` would. What is "
+        "kept already is not computed again.",
+    )
+    parser.add_argument("--out", type=Path | None, default=None, help="also write a file per clip and index.parquet")
+    _add_json(parser)
+    options, config = _configured(parser, given)
+    from pipeline.stages.extract_all import extract_all
+    from pipeline.stages.reports import extract_text
+
+    result = extract_all(config, options.out)
+    _print(asdict(result), options.json, extract_text(result))
+
+
+def _cache(given: list[str]) -> None:
+    parser = _parser("cache", "Show what is kept on disk to save work: features, and findings about files.")
+    parser.add_argument("--clear", action="store_true", help="remove all features; they are made again when needed")
+    parser.add_argument("--all", action="store_true", help="with --clear: also the findings about examined files")
+    parser.add_argument(
+        "--limit", type=str | None, default=None, help="size such as 5GB: remove what was not used for longest above it"
+    )
+    _add_json(parser)
+    options = guarded(parser, given)
+    from pipeline.stages.cache import cache_text, manage_cache
+
+    result = manage_cache(options.clear, options.all, options.limit)
+    _print(asdict(result), options.json, cache_text(result))
+
+
 def _train(given: list[str]) -> None:
     parser = config_parser(
         "video-lstm train",
@@ -150,10 +189,7 @@ def _train(given: list[str]) -> None:
     parser.add_argument("--fresh", action="store_true", help="start over, replacing what is in the run's folder")
     parser.add_argument("--resume", action="store_true", help="insist on continuing an unfinished training")
     _add_json(parser)
-    if given and not given[0].startswith("-"):
-        given = ["--config", *given]
-    options = guarded(parser, given)
-    config = to_config(parser, options)
+    options, config = _configured(parser, given)
     from pipeline.report.tables import print_metrics
     from pipeline.stages.train import train
 
@@ -244,8 +280,10 @@ COMMANDS: dict[str, tuple[Command, str]] = {
     "demo": (_demo, "write the demo clips"),
     "doctor": (_doctor, "check the installation, or decode-check files"),
     "ingest": (_ingest, "catalog and split a folder of labelled clips"),
+    "extract": (_extract, "compute and keep the features of a frozen encoder"),
     "train": (_train, "train, test and track a classifier"),
     "evaluate": (_evaluate, "score a model on clips it has not seen"),
     "classify": (_classify, "label files into a table"),
+    "cache": (_cache, "show or clear what is kept on disk to save work"),
     "ui": (_ui, "open the MLflow UI on this folder's store"),
 }

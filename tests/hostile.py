@@ -54,6 +54,6 @@ def hostile_environment(folder: Path) -> dict[str, str]:
     return {
         "PYTHONPATH": os.pathsep.join([str(folder), before] if before else [str(folder)]),
         # what importing `pipeline` sets before cv2; here cv2 comes first
-        "OPENCV_LOG_LEVEL": "ERROR",
+        "OPENCV_LOG_LEVEL": "SILENT",
         "OPENCV_FFMPEG_LOGLEVEL": "-8",
     }

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.report.tables import text_table
 from pipeline.stages.classify import Classified
 from pipeline.stages.doctor import Check
+from pipeline.stages.extract_all import Extracted
 from pipeline.stages.ingest import Ingested
 
 
@@ -23,6 +24,16 @@ def ingest_text(result: Ingested, out: Path | None) -> str:
     lines.append(f"dataset digest {result.digest[:12]}, split digest {result.split_digest[:12]}")
     if out is not None:
         lines.append(f"catalog {out}")
+    return "\n".join(lines)
+
+
+def extract_text(result: Extracted) -> str:
+    """How much was computed, and where it is."""
+    lines = [f"{result.clips} clips, {result.failed} failed; {result.views} clip views"]
+    lines += [f"  {count} x {reason}" for reason, count in result.reasons.items()]
+    lines.append(f"{result.computed} computed now, {result.present} there before, in {result.store}")
+    if result.out is not None:
+        lines.append(f"exported {result.out}")
     return "\n".join(lines)
 
 

@@ -103,15 +103,17 @@ def test_the_readme_lists_exactly_the_configurations_there_are() -> None:
 
 def test_the_map_of_the_architecture_names_exactly_the_files_there_are() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    listed, room = [], ""
+    listed: list[str] = []
+    rooms: list[str] = []  # the folders on the way to a line, by its indentation: two more spaces, one deeper
     for line in text[text.index("    pipeline/\n") :].splitlines()[1:]:
-        entry = re.match(r"( {6}| {8})(\w+\.py|\w+/)(?:\s|$)", line)
+        entry = re.match(r"((?:  ){3,5})(\w+\.py|\w+/)(?:\s|$)", line)
         if entry is None:
             break
+        rooms = rooms[: len(entry[1]) // 2 - 3]
         if entry[2].endswith("/"):
-            room = entry[2]
+            rooms.append(entry[2])
         else:
-            listed.append(f"pipeline/{room if len(entry[1]) == 8 else ''}{entry[2]}")
+            listed.append(f"pipeline/{''.join(rooms)}{entry[2]}")
     assert len(listed) == len(set(listed))
     assert sorted(listed) == names(sorted(ROOT.glob("pipeline/**/*.py")))
 
