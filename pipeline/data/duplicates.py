@@ -161,11 +161,11 @@ def _nearest(pairs: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, np.n
     new = np.ones(len(pairs), dtype=bool)
     new[1:] = (pairs[1:] != pairs[:-1]).any(axis=1)
     pairs, distances = pairs[new], distances[new]
-    keep = np.zeros(len(pairs), dtype=bool)
-    for clip in (pairs[:, 0], pairs[:, 1]):
-        order = np.lexsort((distances, clip))
-        begin = np.searchsorted(clip[order], clip[order], side="left")
-        keep[order] |= np.arange(len(order)) - begin < PARTNERS
+    clip = pairs.T.ravel()  # each pair twice, once for each of its clips
+    order = np.lexsort((np.tile(distances, 2), clip))
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order)) - np.searchsorted(clip[order], clip[order], side="left")
+    keep = (rank < PARTNERS).reshape(2, -1).any(axis=0)
     return pairs[keep], distances[keep]
 
 

@@ -44,8 +44,9 @@ _WEIGHTS = np.outer(np.where(FREQUENCIES > 0, 2.0, 1.0), np.where(FREQUENCIES > 
 _WEIGHTS[0, 0] = 0.0
 
 MIRRORED = np.packbits(np.tile(FREQUENCIES % 2 == 1, SIZE)).view(np.uint64)
-"""uint64 (4,): the bits that mirroring a frame from left to right turns over, those of odd horizontal frequencies (a
-coefficient between 0 and the median keeps its bit: one or two of the 256)."""
+"""uint64 (4,): the bits that mirroring a frame from left to right turns over, those of odd horizontal frequencies.
+Those of coefficients between 0 and the median stay: 6 of 256 in the median over frames of real clips, 26 in one of a
+hundred."""
 
 
 def fingerprint(thumbnails: np.ndarray) -> NDArray[np.uint64]:
