@@ -16,9 +16,9 @@ from pipeline.video.display import STRAIGHT, is_mirrored, resize, square_size, t
 from pipeline.video.times import LATEST, Clock
 
 # One decoder thread: the loaders run one process per core, where more threads made reading a fifth slower.
-_DECODE = [cv2.CAP_PROP_N_THREADS, 1]
+DECODE = [cv2.CAP_PROP_N_THREADS, 1]
 # Format -1 makes grab() take packets from the container without decoding them.
-_PACKETS = [cv2.CAP_PROP_FORMAT, -1]
+PACKETS = [cv2.CAP_PROP_FORMAT, -1]
 
 DECODABLE = frozenset("h264 avc1 hevc hev1 hvc1 vp80 vp90 fmp4 mp4v mjpg mpg1 mpg2".split())
 """Codecs every OpenCV wheel decodes: where one of these gives no frame, the stream is damaged."""
@@ -40,8 +40,11 @@ class Capture:
     """An opened file whose first frame is decoded.
 
     Attributes:
-        codec: four-character code; width, height: of the first frame, as shown.
+        codec: four-character code.
+        rate: nominal frames per second, as the file claims.
+        stored: width and height of the decoded frames, after OpenCV's turning.
         marks: what is unusual about it, as in `VideoInfo`.
+        seekable: whether `seek` is worth trying.
         time: seconds of the current frame.
         claimed: frames the file claims to have, for messages.
     """
@@ -52,7 +55,7 @@ class Capture:
         self._buffer: np.ndarray | None = None
         self.codec = fourcc(capture)
         self.claimed = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self._rate = capture.get(cv2.CAP_PROP_FPS)
+        self.rate = capture.get(cv2.CAP_PROP_FPS)
         self._matrix = structure.matrix if is_mirrored(structure.matrix) else STRAIGHT
         if self._matrix != STRAIGHT:
             capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
@@ -63,15 +66,17 @@ class Capture:
         codecs = {"mp4": SEEKABLE, "matroska": SEEKABLE, "avi": INTRA}.get(structure.kind, frozenset())
         self.seekable = self.codec.lower() in codecs
         self._offset = self._find_offset(structure.start)
-        self._clock = Clock(self._rate)
-        self.time = self._clock.tick(self._stream_time())
+        self._clock = Clock(self.rate)
+        self.time = self._clock.tick(self.stream_time(self._capture))
         size = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        self.stored = size
         self.marks = structure.marks
         self.marks += ("rotated",) * (abs(angle) in (90, 180, 270) or self._matrix != STRAIGHT)
         self.marks += ("non-square pixels",) * (square_size(*size, self._aspect, self._turned) != size)
 
-    def _stream_time(self) -> float:
-        return float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000 + self._offset
+    def stream_time(self, capture: cv2.VideoCapture) -> float:
+        """The file's own time, in seconds, of the frame or packet that a capture of this file has grabbed."""
+        return float(capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000 + self._offset
 
     def _find_offset(self, start: float | None) -> float:
         """What OpenCV subtracted from every time: the time of the stream's first packet, or nothing.
@@ -79,12 +84,12 @@ class Capture:
         Where the structure does not tell it, OpenCV's own count in frames does, to half a frame.
         """
         self._offset = 0.0
-        first = self._stream_time()
+        first = self.stream_time(self._capture)
         if not math.isfinite(first) or abs(first) > LATEST:
             return 0.0
         if start is None:
             frames = self._capture.get(cv2.CAP_PROP_PTS)
-            start = frames / self._rate if 1 <= self._rate <= 1000 and abs(frames) < LATEST else 0.0
+            start = frames / self.rate if 1 <= self.rate <= 1000 and abs(frames) < LATEST else 0.0
             return max(start - first, -first) if start > first else max(0.0, -first)
         # Streams that start behind the sound keep their own time; there is nothing to add.
         return 0.0 if abs(start - first) < EQUAL else max(start, -first)
@@ -93,7 +98,7 @@ class Capture:
         """Decode the next frame; False at the end, or where a packet does not decode."""
         if not self._capture.grab():
             return False
-        self.time = self._clock.tick(self._stream_time())
+        self.time = self._clock.tick(self.stream_time(self._capture))
         return True
 
     def picture(self) -> np.ndarray | None:
@@ -102,6 +107,10 @@ class Capture:
         if not ok or frame is None or not frame.size:
             return None
         self._buffer = frame
+        return self.show(frame)
+
+    def show(self, frame: np.ndarray) -> np.ndarray:
+        """A decoded frame as shown: mirrored where the file says so, with square pixels."""
         if self._matrix != STRAIGHT:
             frame = turn(frame, self._matrix)
         height, width = frame.shape[:2]
@@ -122,11 +131,11 @@ class Capture:
         OpenCV goes to a key frame at least 16 frames before a time and decodes from there. It counts those
         frames by the nominal rate, so the time asked for is a little early and the rest is read and compared.
         """
-        early = 2.5 / self._rate if 1.0 <= self._rate <= 1000.0 else 0.1
+        early = 2.5 / self.rate if 1.0 <= self.rate <= 1000.0 else 0.1
         self._capture.set(cv2.CAP_PROP_POS_MSEC, max(0.0, time - self._offset - early) * 1000)
         last = -math.inf
         while self._capture.grab():
-            now = self._stream_time()
+            now = self.stream_time(self._capture)
             if not last < now < time + EQUAL:
                 return False
             if now > time - EQUAL:
@@ -177,7 +186,7 @@ def plain_name(path: str) -> Iterator[str]:
 
 
 @contextmanager
-def _open(path: str, options: list[int]) -> Iterator[cv2.VideoCapture | None]:
+def open_plain(path: str, options: list[int]) -> Iterator[cv2.VideoCapture | None]:
     """A capture, released at the end; None where the file does not open."""
     with plain_name(path) as name:
         try:
@@ -198,17 +207,13 @@ def open_capture(path: str, structure: Structure, megapixels: float = math.inf) 
     Raises:
         VideoError: it does not open, gives no frame, or its frames are larger than `megapixels`.
     """
-    with _open(path, _DECODE) as capture:
+    with open_plain(path, DECODE) as capture:
         if capture is None:
             raise does_not_open(path, structure)
         width, height = (capture.get(key) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         if width * height > megapixels * 1e6:
             raise too_large(path, width, height, megapixels)
         codec = fourcc(capture)
-        if capture.grab():
-            yield Capture(capture, structure)
-            return
-        # A first packet that does not decode ends the grabbing too; what follows it is damage, but not nothing.
         if capture.grab():
             yield Capture(capture, structure)
             return
@@ -230,7 +235,7 @@ def does_not_open(path: str, structure: Structure) -> VideoError:
 
 def _no_frame(path: str, structure: Structure, codec: str) -> VideoError:
     """Why a file that opens gives no frame: no packets, a codec this OpenCV lacks, or a damaged stream."""
-    with _open(path, _PACKETS) as capture:
+    with open_plain(path, PACKETS) as capture:
         packets = capture is not None and capture.grab()
     if packets and not structure.encrypted and codec.lower() not in DECODABLE:
         return unsupported(path, f"codec {codec}")

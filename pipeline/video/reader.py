@@ -14,10 +14,11 @@ import numpy as np
 
 from pipeline.errors import Reason, VideoError
 from pipeline.video.av_reader import installed
-from pipeline.video.capture import INTRA
+from pipeline.video.capture import INTRA, Capture
 from pipeline.video.clip import Clip, VideoInfo
 from pipeline.video.display import resize
 from pipeline.video.images import IMAGE_FOLDER_FPS, IMAGE_SUFFIXES, VIDEO_SUFFIXES, Images, is_image_folder
+from pipeline.video.mjpeg import SPARSE, open_motion_jpeg
 from pipeline.video.sources import Source, open_source, unchanged
 from pipeline.video.thumbnails import Thumbnails, thumbnail
 
@@ -143,30 +144,43 @@ def read_frames(path: str, indices: np.ndarray, times: np.ndarray | None = None)
 
 
 def _collect(path: str, positions: list[int], times: list[float] | None, seeking: bool) -> Clip | None:
-    """The frames at these positions; None where seeking did not work, so that the file must be read through."""
-    found: list[float] = []
+    """The frames at these positions; None where leaping did not work, so that the file must be read through."""
     with open_source(path) as (source, _):
-        frames = _canvas(source, len(positions)) if isinstance(source, Images) else None
-        far = FAR_INTRA if source.codec.lower() in INTRA else FAR
-        index, sought = 0, False
-        for number, position in enumerate(positions):
-            time = times[number] if times else None
-            if seeking and time is not None and source.seekable and position - index >= far:
-                if not source.seek(time):
-                    return None
-                index, sought = position, True
-            try:
-                frame = _frame_at(path, source, index, position, time)
-            except VideoError:
-                if sought:
-                    return None
-                raise
-            index = position
-            if frames is None:
-                frames = np.empty((len(positions), *frame.shape), dtype=np.uint8)
-            frame = resize(frame, frames.shape[2], frames.shape[1])
-            cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, dst=frames[number])
-            found.append(source.time)
+        sparse = seeking and positions[-1] >= SPARSE * len(positions)
+        if sparse and isinstance(source, Capture):
+            with open_motion_jpeg(path, source) as packets:
+                if packets is not None:
+                    try:
+                        return _take(path, packets, positions, times, False)
+                    except VideoError:
+                        return None
+        return _take(path, source, positions, times, seeking)
+
+
+def _take(path: str, source: Source, positions: list[int], times: list[float] | None, seeking: bool) -> Clip | None:
+    """The frames at these positions of an opened source; None where seeking in it did not work."""
+    frames = _canvas(source, len(positions)) if isinstance(source, Images) else None
+    found: list[float] = []
+    far = FAR_INTRA if source.codec.lower() in INTRA else FAR
+    index, sought = 0, False
+    for number, position in enumerate(positions):
+        time = times[number] if times else None
+        if seeking and time is not None and source.seekable and position - index >= far:
+            if not source.seek(time):
+                return None
+            index, sought = position, True
+        try:
+            frame = _frame_at(path, source, index, position, time)
+        except VideoError:
+            if sought:
+                return None
+            raise
+        index = position
+        if frames is None:
+            frames = np.empty((len(positions), *frame.shape), dtype=np.uint8)
+        frame = resize(frame, frames.shape[2], frames.shape[1])
+        cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, dst=frames[number])
+        found.append(source.time)
     assert frames is not None
     return Clip(frames, np.asarray(found, dtype=np.float64), path)
 
