@@ -238,7 +238,7 @@ def _sources(
     """Where the batches come from: the feature store for a frozen encoder, the files for one that is trained."""
     plan, workers = Plan.of(config), choose_workers(config.training.workers)
     train_files, val_files = data.files("train"), data.files("val")
-    store = FeatureStore(Path(catalog.cache_dir()) / "features")
+    store = FeatureStore()
     if not model.frozen:
         if state.epoch == 0:
             standardise(model, train_files, plan, store, "", workers, config.seed)
