@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pickle
 import signal
 import socket
 import subprocess
@@ -20,11 +19,12 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 import psutil
 
+from pipeline.data.wire import decode, encode, receive, send
 from pipeline.data.worker import Bug, Lost, perform
 from pipeline.errors import Reason, UserError
 
@@ -153,7 +153,7 @@ class _Worker:
             except BaseException:
                 ours.close()
                 raise
-        self.connection = Connection(ours.detach())
+        self.connection = ours
         self.run: _Run | None = None
         self.number: int | None = None
         self.since: float | None = None
@@ -171,9 +171,9 @@ class _Worker:
             OSError: the process is gone.
         """
         items = () if number is None else (run.items[number],)
-        request = pickle.dumps((run.task, items), pickle.HIGHEST_PROTOCOL)
+        request = encode((run.task, items))
         self.idle_memory = self.memory()
-        self.connection.send_bytes(request)
+        send(self.connection, request)
         self.run, self.number, self.since = run, number, time.monotonic()
 
     def memory(self) -> int:
@@ -341,12 +341,11 @@ class _Crew:
                 continue
             worker = connections[ready]  # type: ignore[index]
             try:
-                answer = worker.connection.recv_bytes()
+                answer = receive(worker.connection)
             except (EOFError, OSError):
                 self._bury(worker)
                 continue
-            # S301: from our own worker, never from a file
-            self._answered(worker, pickle.loads(answer))  # noqa: S301
+            self._answered(worker, decode(answer))
 
     def _answered(self, worker: _Worker, value: Any) -> None:
         run, number = worker.run, worker.number

@@ -10,15 +10,16 @@ import ctypes
 import pickle
 import resource
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from typing import Any
 
 import cv2
 
+from pipeline.data.wire import decode, encode, receive, send
 from pipeline.errors import Reason, VideoError
 from pipeline.video import use_one_thread
 
@@ -62,27 +63,25 @@ def perform(task: Callable[[Any], Any], item: Any) -> Any:
 def main(descriptor: int) -> None:
     """Answer requests until the other side is gone.
 
-    A request is the pickle of (task, items): no item asks only for the task's imports, which no file shall pay for.
+    A request is (task, items): no item asks only for the task's imports, which no file shall pay for.
     """
     _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash costs one file, not a core dump for each
     sys.meta_path.insert(0, _WithoutTorch())  # type: ignore[arg-type]
     use_one_thread()
-    connection = Connection(descriptor)
-    with contextlib.suppress(EOFError, ConnectionError):
+    with socket.socket(fileno=descriptor) as connection, contextlib.suppress(EOFError, ConnectionError):
         while True:
-            request = connection.recv_bytes()
-            connection.send_bytes(_answer(request))
+            send(connection, _answer(receive(connection)))
 
 
-def _answer(request: bytes) -> bytes:
+def _answer(request: list[bytearray]) -> list[bytes | memoryview]:
     try:
-        task, items = pickle.loads(request)  # noqa: S301 - from the parent, never from a file
+        task, items = decode(request)
         results = [perform(task, item) for item in items]
-        return pickle.dumps(results[0] if results else None, pickle.HIGHEST_PROTOCOL)
+        return encode(results[0] if results else None)
     except Exception as error:
-        return pickle.dumps(Bug(_portable(error)))
+        return encode(Bug(_portable(error)))
 
 
 def _portable(error: Exception) -> BaseException:

@@ -10,8 +10,18 @@ import os
 os.environ.setdefault("OPENCV_FFMPEG_READ_ATTEMPTS", str(1 << 30))
 
 
+_alone = True
+
+
 def use_one_thread() -> None:
-    """Keep OpenCV to the calling thread, in a process that is one of several that share the cores."""
+    """Keep OpenCV and the decoders to the calling thread, in a process that is one of several that share the cores."""
+    global _alone
     import cv2
 
+    _alone = False
     cv2.setNumThreads(0)
+
+
+def decoder_threads() -> int:
+    """Threads for one decoder: the cores, at most 8; one in a process that shares them, where more are slower."""
+    return min(os.cpu_count() or 1, 8) if _alone else 1

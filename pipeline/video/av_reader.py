@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import Reason, VideoError
+from pipeline.video import decoder_threads
 from pipeline.video.capture import does_not_open, plain_name
 from pipeline.video.containers import Structure
 from pipeline.video.display import STRAIGHT, Matrix, is_mirrored, resize, square_size, too_large, turn
@@ -38,7 +39,7 @@ class AvCapture:
             av.FFmpegError, StopIteration: the first frame does not decode, or there is none.
         """
         stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
+        stream.codec_context.thread_count = decoder_threads()
         self._frames = container.decode(stream)
         self._frame = next(self._frames)
         self._broken = False

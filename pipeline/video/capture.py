@@ -11,12 +11,11 @@ import cv2
 import numpy as np
 
 from pipeline.errors import Reason, VideoError
+from pipeline.video import decoder_threads
 from pipeline.video.containers import Structure
 from pipeline.video.display import STRAIGHT, is_mirrored, resize, square_size, too_large, turn
 from pipeline.video.times import LATEST, Clock
 
-# One decoder thread: the loaders run one process per core, where more threads made reading a fifth slower.
-DECODE = [cv2.CAP_PROP_N_THREADS, 1]
 # Format -1 makes grab() take packets from the container without decoding them.
 PACKETS = [cv2.CAP_PROP_FORMAT, -1]
 
@@ -207,7 +206,7 @@ def open_capture(path: str, structure: Structure, megapixels: float = math.inf) 
     Raises:
         VideoError: it does not open, gives no frame, or its frames are larger than `megapixels`.
     """
-    with open_plain(path, DECODE) as capture:
+    with open_plain(path, [cv2.CAP_PROP_N_THREADS, decoder_threads()]) as capture:
         if capture is None:
             raise does_not_open(path, structure)
         width, height = (capture.get(key) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import cv2
 import numpy as np
 
-from pipeline.video.capture import DECODE, PACKETS, Capture, open_plain
+from pipeline.video.capture import PACKETS, Capture, open_plain
 from pipeline.video.times import Clock
 
 SPARSE = 3
@@ -53,7 +53,7 @@ class MotionJpeg:
         # OpenCV keeps no reference to the stream it reads from: it must live as long as the capture.
         stream = io.BytesIO(one_frame_avi(packet.tobytes(), *self._source.stored))
         try:
-            capture = cv2.VideoCapture(stream, cv2.CAP_FFMPEG, DECODE)  # type: ignore[call-overload]
+            capture = cv2.VideoCapture(stream, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])  # type: ignore[call-overload]
         except (TypeError, cv2.error):  # an OpenCV from before it read from memory
             return None
         try:
