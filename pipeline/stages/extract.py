@@ -165,8 +165,10 @@ def standardise(
     chosen = [files[int(i)] for i in np.sort(order)]
     clips: list[dict[str, NDArray[np.float32]]] = []
     if model.frozen:
-        found = [store.get(feature_key(file.digest, plan, encoders, None)) for file in chosen]
-        clips = [features for features in found if features is not None]
+        device = next(model.parameters()).device
+        for file in chosen:
+            found = store.get(feature_key(file.digest, plan, encoders, None))
+            clips.append(found or encode_again(model, file, None, plan, store, encoders, device))
     else:
         for loaded in stream_clips(chosen, plan, workers):
             if loaded.clip is not None:

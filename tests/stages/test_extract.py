@@ -203,3 +203,18 @@ def test_features_are_standardised_with_the_training_clips_mean_and_deviation(
         assert mean.numpy() == pytest.approx(vectors.mean(axis=0), abs=1e-5)
         assert std.numpy()[varies] == pytest.approx(vectors.std(axis=0)[varies], rel=1e-4)
         assert varies.any() and (std > 0).all()
+
+
+def test_standardisation_leaves_out_no_clip_whose_features_vanished(
+    model: Classifier, files: list[ClipFile], config: Config, tmp_path: Path
+) -> None:
+    plan, digest = Plan.of(config), encoders_digest(model, 1)
+    states = []
+    for vanished in (0, 3):
+        store = filled(model, files, config, tmp_path)
+        for file in files[:vanished]:
+            key = feature_key(file.digest, plan, digest, None)
+            (tmp_path / key[:2] / f"{key}.safetensors").unlink()
+        standardise(model, files, plan, store, digest, 0, seed=0)
+        states.append({name: value.clone() for name, value in model.named_buffers() if "standardisation" in name})
+    assert states[0] and all(torch.equal(states[0][name], states[1][name]) for name in states[0])
