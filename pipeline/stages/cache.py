@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.data.features import LIMIT, FeatureStore, parse_size
 from pipeline.data.findings import NAME, cache_dir
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,13 @@ def manage_cache(clear: bool = False, everything: bool = False, limit: str | Non
         limit: a size such as 5GB: remove the least recently used features above it; those used within the hour stay.
 
     Raises:
-        ConfigError: `limit`, or $VIDEO_LSTM_CACHE_LIMIT, is no size.
+        ConfigError: `limit`, or $VIDEO_LSTM_CACHE_LIMIT, is no size; options that exclude each other.
         DataError: the folder cannot be changed.
     """
+    if everything and not clear:
+        raise ConfigError("--all goes with --clear")
+    if clear and limit is not None:
+        raise ConfigError("--clear leaves nothing to limit; give one of --clear and --limit")
     folder, store = Path(cache_dir()), FeatureStore()
     wanted = None if limit is None else parse_size(limit, "--limit")
     known = [folder / f"{NAME}{suffix}" for suffix in ("", "-wal", "-shm")]
@@ -55,7 +59,7 @@ def manage_cache(clear: bool = False, everything: bool = False, limit: str | Non
     try:
         if clear:
             removed, freed = store.clear()
-        elif wanted is not None:
+        if wanted is not None:
             removed, freed = store.trim(wanted)
         if clear and everything:
             before = _size(known)

@@ -170,9 +170,8 @@ def standardise(
             found = store.get(feature_key(file.digest, plan, encoders, None))
             clips.append(found or encode_again(model, file, None, plan, store, encoders, device))
     else:
-        for loaded in stream_clips(chosen, plan, workers):
-            if loaded.clip is not None:
-                clips.append({n: np.asarray(loaded.clip.inputs[n], dtype=np.float32) for n in streams})
+        read = (loaded.clip.inputs for loaded in stream_clips(chosen, plan, workers) if loaded.clip is not None)
+        clips = [{name: np.asarray(inputs[name], dtype=np.float32) for name in streams} for inputs in read]
     for name in streams:
         vectors = torch.from_numpy(np.concatenate([clip[name] for clip in clips]))
         model.fit_standardisation(name, vectors.mean(dim=0), vectors.std(dim=0, correction=0))

@@ -69,6 +69,13 @@ def test_a_limit_removes_the_oldest_once(folder: Path) -> None:
         manage_cache(limit="small")
 
 
+def test_options_that_do_not_go_together(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="--all goes with --clear"):
+        manage_cache(everything=True)
+    with pytest.raises(ConfigError, match="one of --clear and --limit"):
+        manage_cache(clear=True, limit="1GB")
+
+
 def test_features_in_use_stay_under_any_limit(folder: Path) -> None:
     fill(1, days=0)
     assert manage_cache(limit="0").entries == 1
