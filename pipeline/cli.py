@@ -134,7 +134,7 @@ def _ingest(given: list[str]) -> None:
     parser = _parser("ingest", "Decode every file once, record what it holds, and split the clips without leaks.")
     parser.add_argument("DATA", type=str, help="folder of clips or a list of them; docs/data.md shows the layouts")
     parser.add_argument("--out", type=Path | None, default=None, help="write the catalog: .parquet or .csv")
-    parser.add_class_arguments(DataConfig, "data", skip={"root", "allow_leak"})
+    parser.add_class_arguments(DataConfig, "data", skip={"root"})
     _add_reading(parser, "reject")
     _add_json(parser)
     options = guarded(parser, given)

@@ -61,7 +61,7 @@ class DataConfig:
     split_seed: NonNegativeInt = 0
     """Seed of the split alone, so that models trained with other seeds are scored on the same clips."""
     allow_leak: bool = False
-    """Train although near-duplicates lie on both sides of a split; the numbers are then too good."""
+    """Go on although near-duplicates, or parts of one group, lie on both sides of a split: too good numbers."""
 
     def __post_init__(self) -> None:
         if self.val + self.test >= 1:

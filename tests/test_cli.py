@@ -115,6 +115,8 @@ def test_the_help_of_train_lists_every_option_with_meaning_and_default(capsys: p
         ("ingest", ["DATA", "--out", "--json", *(f"--data.{name}" for name in vars(DataConfig()) if name != "root")]),
         ("evaluate", ["MODEL", "DATA", "--split", "--out", "--workers", "--device", "--uri", "--json"]),
         ("classify", ["MODEL", "SOURCE", "--out", "--top_k", "--workers", "--device", "--uri", "--json"]),
+        ("extract", ["--out", "--json", "--encoder.name", "--video.size"]),
+        ("cache", ["--clear", "--all", "--limit", "--json"]),
         ("ui", ["--uri", "--host", "--port"]),
     ],
 )
@@ -248,7 +250,8 @@ def test_ingest_counts_the_files_and_their_reasons(
     tiny_clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, err = in_process(["ingest", str(tiny_clips), "--json", "--out", str(tmp_path / "c.csv")], capsys)
-    assert json.loads(out) == {"files": 35, "ok": 30, "failed": 5, "reasons": {"not a video": 5}}
+    counts = {"files": 35, "ok": 30, "failed": 5, "reasons": {"not a video": 5}}
+    assert json.loads(out) == counts | {"near_duplicates": []}
     assert "5 of 35 files give no clip" in err and (tmp_path / "c.csv").exists()
     out, _ = in_process(["ingest", str(tiny_clips), "--data.test", "0.4"], capsys)
     assert "35 files, 30 ok, 5 failed" in out and "5 x not a video" in out
@@ -260,7 +263,7 @@ def test_doctor_of_files_says_what_is_wrong_with_each(tiny_clips: Path, capsys: 
     out, _ = in_process(["doctor", str(tiny_clips / "blue"), "--json"], capsys)
     found = json.loads(out)
     failures = found.pop("failures")
-    assert found == {"files": 15, "ok": 10, "failed": 5, "reasons": {"not a video": 5}}
+    assert found == {"files": 15, "ok": 10, "failed": 5, "reasons": {"not a video": 5}, "marked": []}
     assert [item["reason"] for item in failures] == ["not a video"] * 5
     out, _ = in_process(["doctor", str(tiny_clips / "blue")], capsys)
     assert out.count("c09.mp4: not a video") == 5 and "15 files, 10 ok, 5 failed" in out

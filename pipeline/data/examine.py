@@ -17,7 +17,7 @@ from pipeline.errors import Reason, VideoError
 from pipeline.video.images import folder_images
 from pipeline.video.reader import DECODER, VideoInfo, probe
 
-FORMAT = 2
+FORMAT = 3
 """Version of the remembered findings; raise it when `probe` or `fingerprint` learns to see something else."""
 
 MADE_BY = f"{FORMAT} {DECODER}"

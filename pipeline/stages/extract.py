@@ -55,20 +55,6 @@ def training_views(files: Sequence[ClipFile], views: int) -> list[list[Request]]
     ]
 
 
-def extract(
-    model: Classifier,
-    files: Sequence[ClipFile],
-    requests: Sequence[Sequence[Request]],
-    plan: Plan,
-    store: FeatureStore,
-    encoders: str,
-    device: torch.device,
-    workers: int,
-) -> dict[str, str]:
-    """As `fill`; only path and reason of the files that could not be read."""
-    return fill(model, files, requests, plan, store, encoders, device, workers).failed
-
-
 def fill(
     model: Classifier,
     files: Sequence[ClipFile],

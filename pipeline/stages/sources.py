@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -63,6 +63,7 @@ class FeatureSource:
         files: the clips.
         requests: per clip the views that are stored, the plain one first.
         store, plan, encoders: make up the key of each view, see `feature_key`.
+        again: computes a view of a clip anew, should it vanish from the store.
     """
 
     def __init__(
@@ -74,7 +75,9 @@ class FeatureSource:
         encoders: str,
         batch_size: int,
         seed: int,
+        again: Callable[[ClipFile, int | None], dict[str, np.ndarray]],
     ) -> None:
+        self._files, self._requests, self._again = files, requests, again
         self.labels = [file.label for file in files]
         self._keys = [
             [feature_key(file.digest, plan, encoders, view) for _, view in views]
@@ -97,9 +100,9 @@ class FeatureSource:
     def features(self, index: int, view: int = 0) -> dict[str, np.ndarray]:
         """Per stream float32 (T, D) of one clip's view."""
         found = self._store.get(self._keys[index][view])
-        if found is None:
-            raise RuntimeError("a feature vanished from the store while training; was the cache cleared?")
-        return found  # type: ignore[return-value]
+        if found is None:  # the cache was cleared, or a file of it damaged, while training
+            found = self._again(self._files[index], self._requests[index][view][1])
+        return dict(found)
 
 
 def epoch_order(labels: Sequence[int], balance: str, seed: int, epoch: int) -> list[int]:

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from filelock import FileLock, Timeout
@@ -32,7 +33,7 @@ from pipeline.report.metrics import format_interval
 from pipeline.report.tables import write_json
 from pipeline.stages.devices import choose_device, choose_workers
 from pipeline.stages.evaluate import identities, score, write_report
-from pipeline.stages.extract import encoders_digest, extract, standardise, training_views
+from pipeline.stages.extract import encode_again, encoders_digest, fill, standardise, training_views
 from pipeline.stages.fit import Fitted, fit
 from pipeline.stages.ingest import Ingested, ingest
 from pipeline.stages.predict import Predictor
@@ -243,20 +244,24 @@ def _sources(
         if state.epoch == 0:
             standardise(model, train_files, plan, store, "", workers, config.seed)
         settings = config.training
-        val = FileSource(val_files, plan, settings, workers, config.seed) if val_files else None
-        return FileSource(train_files, plan, settings, workers, config.seed), val
+        train = FileSource(train_files, plan, settings, workers, config.seed)
+        val = FileSource(val_files, plan, settings, workers, config.seed, train.pool) if val_files else None
+        return train, val
     encoders = encoders_digest(model, config.encoder.grid)
     kept: list[list[ClipFile]] = []
     for files, views in ((train_files, config.augmentation.views), (val_files, 1)):
-        failed = extract(model, files, training_views(files, views), plan, store, encoders, device, workers)
+        failed = fill(model, files, training_views(files, views), plan, store, encoders, device, workers).failed
         state.failed |= failed
         kept.append([file for file in files if file.path not in failed])
     if state.epoch == 0:
         standardise(model, kept[0], plan, store, encoders, workers, config.seed)
+    batch_size, seed = config.training.batch_size, config.seed
+
+    def again(file: ClipFile, view: int | None) -> dict[str, np.ndarray]:
+        return dict(encode_again(model, file, view, plan, store, encoders, device))
+
     sources = [
-        FeatureSource(
-            files, training_views(files, views), store, plan, encoders, config.training.batch_size, config.seed
-        )
+        FeatureSource(files, training_views(files, views), store, plan, encoders, batch_size, seed, again)
         for files, views in zip(kept, (config.augmentation.views, 1), strict=True)
     ]
     return sources[0], sources[1] if kept[1] else None

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.config import Config
-from pipeline.data.batches import ClipFile, ClipLoader
+from pipeline.data.batches import ClipFile, ClipLoader, decoding_pool
 from pipeline.data.clips import Plan
 from pipeline.model.classifier import build_classifier
 from pipeline.video.reader import probe
@@ -34,6 +34,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[ClipFile]:
     return [ClipFile(str(path), label, probe(str(path)).times) for label, path in enumerate(paths)]
 
 
+def loader(files: list[ClipFile], config: Config) -> ClipLoader:
+    """All clips in one batch, decoded in this process."""
+    plan = Plan.of(config)
+    return ClipLoader(files, plan, len(files), decoding_pool(plan, 0))
+
+
 @pytest.mark.parametrize("sampling", SAMPLING)
 @pytest.mark.parametrize("streams", ["rgb", "rgb+flow"])
 def test_lengths_count_the_frames_that_were_read(
@@ -41,7 +47,7 @@ def test_lengths_count_the_frames_that_were_read(
 ) -> None:
     changes, expected = SAMPLING[sampling]
     config: Config = make_config(video__frames=6, video__streams=streams, flow__size=32, **changes)
-    (batch,) = ClipLoader(files, Plan.of(config), len(files), 0).batches([(i, None) for i in range(len(files))])
+    (batch,) = loader(files, config).batches([(i, None) for i in range(len(files))])
     assert batch.lengths.tolist() == expected
     for row, length in enumerate(expected):
         frames = batch.inputs["rgb"][row]
@@ -56,8 +62,7 @@ def test_the_head_is_told_these_lengths(files: list[ClipFile], make_config: Any)
     config: Config = make_config(video__frames=6)
     torch.manual_seed(0)
     model = build_classifier(config, 3).eval()
-    loader = ClipLoader(files, Plan.of(config), len(files), 0)
-    (batch,) = loader.batches([(i, None) for i in range(len(files))])
+    (batch,) = loader(files, config).batches([(i, None) for i in range(len(files))])
     with torch.inference_mode():
         together = model.head(model.encode(batch.inputs, batch.lengths), batch.lengths)
         for row, length in enumerate(batch.lengths.tolist()):

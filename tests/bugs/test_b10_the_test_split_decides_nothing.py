@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.data import batches, catalog
+from pipeline.data import catalog, loading
 from pipeline.model import checkpoint
 from pipeline.stages import train as stage
 
@@ -48,7 +48,7 @@ def test_test_clips_are_read_once_and_only_after_the_last_epoch(
     monkeypatch.setenv("VIDEO_LSTM_CACHE", str(tmp_path / "cache"))
     read: list[str] = []
     fitted_after: list[int] = []
-    load, fit = batches.load_clip, stage.fit
+    load, fit = loading.load_clip, stage.fit
 
     def watched(path: str, *rest: Any) -> Any:
         read.append(path)
@@ -59,7 +59,7 @@ def test_test_clips_are_read_once_and_only_after_the_last_epoch(
         fitted_after.append(len(read))
         return result
 
-    monkeypatch.setattr(batches, "load_clip", watched)
+    monkeypatch.setattr(loading, "load_clip", watched)
     monkeypatch.setattr(stage, "fit", fit_and_note)
     stage.train(make_config(**changes), tmp_path / "run")
     test = {path for path in splits(tmp_path / "run")["test"] if "c09" not in path}

@@ -17,7 +17,7 @@ from pipeline.data.clips import Plan
 from pipeline.data.examine import content_digest
 from pipeline.data.features import FeatureStore, feature_key
 from pipeline.model.classifier import build_classifier
-from pipeline.stages.extract import encoders_digest, extract, training_views
+from pipeline.stages.extract import encoders_digest, fill, training_views
 from pipeline.stages.ingest import clip_files, ingest
 from pipeline.video.writer import write_video
 
@@ -89,7 +89,7 @@ def test_a_changed_option_is_a_miss_and_a_moved_file_a_hit(
 ) -> None:
     store = FeatureStore(tmp_path / "store")
 
-    def fill(folder: Path, **changes: Any) -> int:
+    def added(folder: Path, **changes: Any) -> int:
         """How many features this adds."""
         before = len(list(tmp_path.rglob("*.safetensors")))
         config = make_config(**{"encoder__frozen": True, "video__size": 32, "data__root": str(folder), **changes})
@@ -98,17 +98,17 @@ def test_a_changed_option_is_a_miss_and_a_moved_file_a_hit(
         model = build_classifier(config, 3).eval()
         clips = clip_files(files[files["status"] == "ok"].iloc[:2], ["blue", "green", "red"])
         digest = encoders_digest(model, config.encoder.grid)
-        extract(model, clips, training_views(clips, 1), Plan.of(config), store, digest, torch.device("cpu"), 0)
+        fill(model, clips, training_views(clips, 1), Plan.of(config), store, digest, torch.device("cpu"), 0)
         return len(list(tmp_path.rglob("*.safetensors"))) - before
 
-    assert fill(tiny_clips) == 2
-    assert fill(tiny_clips) == 0
-    assert fill(tiny_clips, **change) == 2
+    assert added(tiny_clips) == 2
+    assert added(tiny_clips) == 0
+    assert added(tiny_clips, **change) == 2
     moved = tmp_path / "moved"
     shutil.copytree(tiny_clips, moved)
     for path in sorted((moved / "blue").iterdir()):
         path.rename(path.with_name(f"renamed {path.name}"))
-    assert fill(moved) == 0
+    assert added(moved) == 0
 
 
 def test_other_content_under_the_old_name_is_a_miss(tmp_path: Path) -> None:

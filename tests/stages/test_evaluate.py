@@ -111,7 +111,9 @@ def test_a_class_that_the_model_does_not_know_is_refused(
 ) -> None:
     other = elsewhere(tiny_clips, tmp_path / "other", table, {"test"})
     (other / "red").rename(other / "vermilion")
-    with pytest.raises(DataError, match="does not know: vermilion; it was trained on: blue, green, red"):
+    with pytest.raises(
+        DataError, match="does not know: vermilion; data: blue, green, vermilion; model: blue, green, red"
+    ):
         evaluate(predictor, str(other))
 
 

@@ -19,7 +19,6 @@ from pipeline.stages.extract import (
     Filled,
     encode_again,
     encoders_digest,
-    extract,
     fill,
     standardise,
     training_views,
@@ -50,7 +49,7 @@ def filled(model: Classifier, files: list[ClipFile], config: Config, folder: Pat
     store = FeatureStore(folder)
     views = training_views(files, config.augmentation.views)
     digest = encoders_digest(model, config.encoder.grid)
-    assert extract(model, files, views, Plan.of(config), store, digest, CPU, workers) == {}
+    assert fill(model, files, views, Plan.of(config), store, digest, CPU, workers).failed == {}
     return store
 
 
@@ -113,7 +112,7 @@ def test_a_file_that_vanished_is_named_once_and_has_no_features(
     gone = ClipFile(str(tmp_path / "gone.avi"), 0, files[0].times, 1.0, "f" * 64)
     mixed = [files[0], gone, files[1]]
     store = FeatureStore(tmp_path / "store")
-    failed = extract(model, mixed, training_views(mixed, 3), Plan.of(config), store, "encoders", CPU, 0)
+    failed = fill(model, mixed, training_views(mixed, 3), Plan.of(config), store, "encoders", CPU, 0).failed
     assert failed == {gone.path: "not found"}
     assert len(list(tmp_path.rglob("*.safetensors"))) == 6
 
