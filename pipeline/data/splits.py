@@ -99,7 +99,8 @@ def own_names(frame: pd.DataFrame) -> list[str]:
     """Each row's path below the folder that all rows share, so that moving a dataset changes nothing."""
     paths = [os.path.abspath(str(path)) for path in frame["path"]]
     base = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
-    return [os.path.relpath(path, base).replace(os.sep, "/") for path in paths]
+    length = len(os.path.join(base, ""))
+    return [path[length:].replace(os.sep, "/") for path in paths]
 
 
 def _parted(frame: pd.DataFrame, units: pd.Series) -> pd.Series:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipeline.config import DataConfig
 from pipeline.data import catalog, layouts, splits
-from pipeline.data.batches import ClipFile
+from pipeline.data.clip_file import ClipFile
 from pipeline.data.duplicates import Leak, straddling
 from pipeline.errors import DataError
 from pipeline.stages.progress import bar, say

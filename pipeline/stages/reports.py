@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.report.tables import text_table
-from pipeline.stages.classify import Classified
-from pipeline.stages.doctor import Check
-from pipeline.stages.extract_all import Extracted
-from pipeline.stages.ingest import Ingested
+
+if TYPE_CHECKING:  # what a command prints must not cost it the imports of the others
+    from pipeline.stages.classify import Classified
+    from pipeline.stages.doctor import Check
+    from pipeline.stages.extract_all import Extracted
+    from pipeline.stages.ingest import Ingested
 
 
 def ingest_text(result: Ingested, out: Path | None) -> str:
