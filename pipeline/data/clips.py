@@ -78,7 +78,7 @@ def load_clip(path: str, times: NDArray[np.float64], plan: Plan, seed: int | Non
     names = plan.video.stream_names
     earlier = previous_frames(times, chosen, plan.flow.interval) if "flow" in names else chosen
     wanted = np.unique(np.concatenate([chosen, earlier]))
-    frames = read_frames(path, wanted + first).frames
+    frames = read_frames(path, wanted + first, times[wanted]).frames
     now, before = np.searchsorted(wanted, chosen), np.searchsorted(wanted, earlier)
 
     augmentation = None if seed is None else plan.augmentation

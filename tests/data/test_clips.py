@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pipeline.config import AugmentationConfig, FlowConfig, VideoConfig
 from pipeline.data.clips import Plan, choose_frames, load_clip, previous_frames
 from pipeline.errors import Reason, VideoError
+from pipeline.video.capture import Capture
 from pipeline.video.reader import probe
 from pipeline.video.writer import write_video
 
@@ -168,3 +169,34 @@ def test_a_file_that_changed_since_it_was_probed_is_an_error_not_a_shorter_clip(
     with pytest.raises(VideoError) as error:
         load_clip(path, probe(moving).times, plan())
     assert isinstance(error.value.reason, Reason)
+
+
+def test_another_file_under_the_same_name_is_known_by_its_times(moving: str) -> None:
+    """As many frames, at other moments: these are not the frames that were chosen."""
+    times = probe(moving).times
+    with pytest.raises(VideoError, match="the file changed") as caught:
+        load_clip(moving, times * 1.5, Plan(VideoConfig(frames=4, size=32), FlowConfig()))
+    assert caught.value.reason is Reason.NOT_READABLE
+
+
+def test_distant_frames_are_sought_and_are_those_of_reading_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (1600, 32, 32, 3), dtype=np.uint8)
+    path = str(tmp_path / "long.mp4")
+    write_video(path, frames, 25.0, "mp4v")
+    times, plan = probe(path).times, Plan(VideoConfig(frames=4, size=32), FlowConfig())
+    sought: list[float] = []
+    original = Capture.seek
+
+    def seek(self: Capture, time: float) -> bool:
+        sought.append(time)
+        return original(self, time)
+
+    monkeypatch.setattr(Capture, "seek", seek)
+    found = load_clip(path, times, plan)
+    assert len(sought) == 3  # the first of the four moments is near the beginning
+    monkeypatch.setattr(Capture, "seek", lambda *_: False)
+    through = load_clip(path, times, plan)
+    np.testing.assert_array_equal(found.inputs["rgb"], through.inputs["rgb"])
+    np.testing.assert_array_equal(found.times, through.times)
