@@ -7,11 +7,14 @@ import math
 LATEST = 1e9
 """Seconds; what lies beyond is no time but a number that nobody set."""
 
+SMALLEST = 1e-6
+"""Seconds between two frames; what is closer is one time given twice. Added to any time up to `LATEST` it still counts."""
+
 
 class Clock:
     """Makes the timestamps of one pass strictly increasing.
 
-    A timestamp is kept where it is a number above the one before. Otherwise (raw streams say 0 for every frame,
+    A timestamp is kept where it is a number later than the one before. Otherwise (raw streams say 0 for every frame,
     decoders flush the last frames of some AVIs without a time, joined streams start again) the frame comes one
     step after the one before: the last step between two of the file's own times, at first the nominal one. The
     rule looks only backwards, so reading a part of a file gives the times that decoding the whole of it gave.
@@ -33,7 +36,7 @@ class Clock:
         if self._last == -math.inf:
             usable = usable and time >= 0
             self._last = time if usable else 0.0
-        elif usable and time > self._last:
+        elif usable and time - self._last >= SMALLEST:
             if self._own:
                 self._step = time - self._last
             self._last = time

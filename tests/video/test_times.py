@@ -31,6 +31,7 @@ def tick_all(times: list[float], rate: float) -> tuple[list[float], int]:
         ([-9e15, -9e15, 0.2], 20, [0, 0.05, 0.2], 2),
         ([0, math.inf, 0.08], 25, [0, 0.04, 0.08], 1),
         ([0, 0.04, 0, 0.04], 25, [0, 0.04, 0.08, 0.12], 2),
+        ([0, 2e-126, 0, 1, 0], 25, [0, 0.04, 0.08, 1, 1.04], 3),  # a step too small to be added
     ],
 )
 def test_repairs(times: list[float], rate: float, expected: list[float], repaired: int) -> None:
