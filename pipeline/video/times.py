@@ -8,7 +8,7 @@ LATEST = 1e9
 """Seconds; what lies beyond is no time but a number that nobody set."""
 
 SMALLEST = 1e-6
-"""Seconds between two frames; what is closer is one time given twice. Added to any time up to `LATEST` it still counts."""
+"""Seconds between two frames at least; what is closer is one time given twice."""
 
 
 class Clock:
