@@ -171,10 +171,21 @@ def test_memory_that_a_worker_holds_already_does_not_count_for_the_next_item(tas
         assert list(own.run(tasks.eat, [150, 60])) == [Lost(Reason.OUT_OF_MEMORY, "over 100 MB"), 60]
 
 
-def test_the_clock_of_an_item_starts_with_it(tasks: ModuleType) -> None:
+def test_the_clock_of_an_item_starts_with_it(tmp_path: Path) -> None:
     """Neither the imports of its worker nor the items before it count."""
-    with Pool(1, 0.5, 100) as own:
-        assert list(own.run(tasks.slowest_first, [0] * 4)) == [0] * 4
+    (tmp_path / "slow_to_import.py").write_text(
+        "import sys, time\n"
+        "if 'pytest' not in sys.modules:\n"
+        "    time.sleep(1.3)\n"
+        "def nap(x):\n"
+        "    time.sleep(0.4)\n"
+        "    return x\n"
+    )
+    with pytest.MonkeyPatch.context() as patch, Pool(1, 1.0, 100) as own:
+        patch.syspath_prepend(str(tmp_path))
+        import slow_to_import  # type: ignore[import-not-found]
+
+        assert list(own.run(slow_to_import.nap, range(4))) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("how", "kind"), [("bug", KeyError), ("odd bug", RuntimeError)])
@@ -236,6 +247,24 @@ def test_a_worker_that_dies_idle_is_replaced_and_costs_nothing(pool: Pool, tasks
     assert list(pool.run(tasks.square, range(4))) == [0, 1, 4, 9]
 
 
+def test_a_worker_that_dies_as_its_next_item_is_sent_does_not_cost_it(
+    tasks: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, killed = pool_module._Worker.ask, []
+
+    def ask(worker: pool_module._Worker, run: pool_module._Run, number: int | None) -> None:
+        if number == 2 and not killed:
+            killed.append(worker.process.pid)
+            worker.process.kill()
+            worker.process.wait()
+        real(worker, run, number)
+
+    monkeypatch.setattr(pool_module._Worker, "ask", ask)
+    with Pool(1, **LIMITS) as own:
+        assert list(own.run(tasks.square, range(5))) == [0, 1, 4, 9, 16]
+        assert killed and own.pids != killed
+
+
 def test_no_worker_outlives_its_pool_not_even_as_a_zombie(tasks: ModuleType) -> None:
     own = Pool(2, 60, 100)
     run = own.run(tasks.misbehave, ["good", "hang", "hang"])
@@ -293,6 +322,21 @@ def test_workers_that_die_before_their_first_item_are_not_replaced_for_ever(
         list(own.run(tasks.square, [1, 2, 3]))
 
 
+def test_starts_that_fail_now_and_then_are_tried_again(
+    tasks: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    flag = tmp_path / "fail"
+    boot = f"import os\nif os.path.exists({str(flag)!r}):\n    os.unlink({str(flag)!r})\n    os._exit(7)\n"
+    monkeypatch.setattr(pool_module, "_BOOT", boot + pool_module._BOOT)
+    with Pool(1, **LIMITS) as own:
+        for _ in range(pool_module.START_ATTEMPTS + 1):
+            flag.touch()
+            assert list(own.run(tasks.square, [3])) == [9]
+            assert not flag.exists()
+            os.kill(own.pids[0], signal.SIGKILL)
+            assert wait_until(lambda: not own.pids)
+
+
 SCRIPT = """
 import sys, time
 sys.path.insert(0, {folder!r})
@@ -341,10 +385,12 @@ def test_workers_end_with_the_process_that_started_them(
         assert parent.stdout.readline() == "good\n"
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         assert len(pids) == 2
+        groups = {os.getpgid(pid) for pid in pids}
         started = time.monotonic()
         if sent is not None:
             os.killpg(parent.pid, sent)
         errors = parent.stderr.read()
         assert parent.wait(timeout=20) == code
+    assert parent.pid not in groups  # Ctrl-C would interrupt a worker that starts, before it can ignore it
     assert wait_until(lambda: gone(pids)) and time.monotonic() - started < 10
     assert errors.count("Traceback") == (sent == signal.SIGINT)
