@@ -177,7 +177,7 @@ def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> N
     """Something that only happens to be installed is missing on the next machine."""
     providers = packages_distributions()
     ours = {"pipeline", "tests", "conftest", "__future__"} | {path.stem for path in (ROOT / "scripts").rglob("*.py")}
-    ours |= {"pool_tasks", "here_alone"}  # written by tests
+    ours |= {"pool_tasks", "here_alone", "slow_to_import"}  # written by tests
     outside = {name for name in imported(folder) if name not in sys.stdlib_module_names | ours}
     allowed = declared(*extras) | ({"torchcodec", "torch"} if folder == "scripts" else set())
     undeclared = {
