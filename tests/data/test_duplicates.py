@@ -148,10 +148,14 @@ def test_bug_pairs_in_two_splits_are_listed() -> None:
         assert straddling(table.assign(fingerprint=pd.Series([nothing] * 7, dtype=object))) == []
 
 
-def test_bug_clips_of_one_colour_are_no_duplicates(tiny_clips: Path) -> None:
+def test_bug_clips_of_one_colour_are_no_duplicates(tiny_clips: Path, tmp_path: Path) -> None:
     """A hash of a flat frame is that of the codec's noise, which clips have in common."""
     paths = sorted(path for path in tiny_clips.rglob("*.*") if "c09" not in path.name)
-    assert len(paths) == 30 and find_duplicates([look(path) for path in paths]) == []
+    for number, level in enumerate((0, 20, 21, 120, 255)):
+        paths += [tmp_path / f"{number}.avi", tmp_path / f"{number}.mp4"]
+        for path in paths[-2:]:
+            write_video(str(path), np.full((6, 48, 64, 3), level, np.uint8), 10.0)
+    assert len(paths) == 40 and find_duplicates([look(path) for path in paths]) == []
 
 
 def test_the_demo_has_no_duplicate_between_groups(tmp_path: Path) -> None:
