@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pipeline.errors import ConfigError
 from pipeline.model.recurrent import valid_mask
 
-Kind = Literal["last", "mean", "max", "attention"]
+Kind = Literal["last", "mean", "max", "attention", "linear"]
 PoolingState = Any  # nested tuples of tensors and numbers, None at a clip's start
 
 
