@@ -112,7 +112,7 @@ def to_config(parser: Parser, parsed: Any) -> Config:
         ConfigError: values that do not fit together.
     """
     names = Config.__dataclass_fields__.keys()
-    for section in (name for name in names if name not in ("name", "seed")):
+    for section in (name for name in names if name not in ("name", "task", "seed")):
         if not isinstance(parsed[section], Namespace):
             raise ConfigError(f"{section} is a section of options, not {parsed[section]!r}")
     values = parser.instantiate(parsed).as_dict()
