@@ -181,7 +181,7 @@ class RecurrentConfig:
         "none", "rnn", "irnn", "gru", "lstm", "peephole_lstm", "coupled_lstm", "layer_norm_lstm",
         "min_gru", "min_lstm", "conv_lstm", "slstm", "mlstm",
     ] = "lstm"  # fmt: skip
-    """The recurrence; none: pooling alone, the baseline that everything must beat. docs/recurrent.md tells them apart."""
+    """The recurrence; none: pooling alone, the baseline that everything must beat. See docs/recurrent.md."""
     hidden: PositiveInt = 128
     """Size of the hidden state; conv_lstm: its channels."""
     layers: PositiveInt = 2

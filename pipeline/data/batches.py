@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pipeline.data.clips import Plan
 from pipeline.data.loading import ClipFile, LoadedClip, load_file
 from pipeline.data.pool import Lost, Pool
+from pipeline.data.targets import UNLABELLED, ClipTarget, target_at
 from pipeline.errors import VideoError
 
 __all__ = [
@@ -45,19 +46,23 @@ class Batch:
     Attributes:
         inputs: per stream uint8 (B, T, 3, S, S) frames or float32 (B, T, D) vectors; padding at the end, zeros.
         lengths: int64 (B), moments that are real.
-        labels: int64 (B).
+        targets: by task: a class for each clip, int64 (B), or for each moment, int64 (B, T), -1 in the padding and
+            where there is none; a number for each clip, float32 (B), or for each moment, float32 (B, T), NaN in the
+            padding and where it is not known.
+        times: float64 (B, T), the moments in seconds after the clip's first frame; 0 in the padding.
         failed: files that gave no clip and are missing from this batch.
     """
 
     inputs: dict[str, torch.Tensor]
     lengths: torch.Tensor
-    labels: torch.Tensor
+    targets: torch.Tensor
+    times: torch.Tensor
     failed: list[VideoError] = field(default_factory=list)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device; frames travel as uint8 and are normalised there."""
         moved = {name: x.to(device, non_blocking=True) for name, x in self.inputs.items()}
-        return Batch(moved, self.lengths, self.labels.to(device, non_blocking=True), self.failed)
+        return replace(self, inputs=moved, targets=self.targets.to(device, non_blocking=True))
 
 
 def view_seed(*parts: int) -> int:
@@ -97,9 +102,11 @@ class ClipLoader:
         ahead = 2 * self._batch_size + self.pool.workers
         with closing(_load(self.pool, self._files, self._plan, requests, ahead, self._lost)) as loaded:
             while items := list(islice(loaded, self._batch_size)):
-                clips = [(item.clip, self._files[item.index].label) for item in items if item.clip is not None]
+                clips = [(item.clip, self._files[item.index].target) for item in items if item.clip is not None]
                 failed = [item.error for item in items if item.error is not None]
-                yield collate([clip.inputs for clip, _ in clips], [label for _, label in clips], failed)
+                times = [clip.times for clip, _ in clips]
+                targets = [target_at(target, clip.times) for clip, target in clips]
+                yield collate([clip.inputs for clip, _ in clips], targets, times, failed)
 
 
 def stream_clips(
@@ -140,21 +147,46 @@ def _load(
 
 def collate(
     inputs: Sequence[Mapping[str, NDArray[Any]]],
-    labels: Sequence[int],
+    targets: Sequence[ClipTarget],
+    times: Sequence[NDArray[np.float64]] | None = None,
     failed: list[VideoError] | None = None,
 ) -> Batch:
-    """Pad clips of different lengths to one batch; the padding is zeros at the end and never read."""
+    """Pad clips of different lengths to one batch; the padding is at the end and never read.
+
+    Args:
+        inputs: per clip and stream (T, ...).
+        targets: of one kind: a class or a number per clip, or an array (T,) of them.
+        times: per clip the moments, float64 (T,) seconds; None, where nobody asks for them: zeros.
+        failed: files that gave no clip.
+    """
     lengths = [len(next(iter(clip.values()))) for clip in inputs]
+    longest = max(lengths, default=0)
     padded = {}
     for name in inputs[0] if inputs else ():
-        first = inputs[0][name]
-        block = np.zeros((len(inputs), max(lengths), *first.shape[1:]), dtype=first.dtype)
-        for row, clip in enumerate(inputs):
-            block[row, : lengths[row]] = clip[name]
-        padded[name] = torch.from_numpy(block)
+        padded[name] = torch.from_numpy(_padded([clip[name] for clip in inputs], longest, 0))
+    moments = [np.zeros(length) for length in lengths] if times is None else times
     return Batch(
         padded,
         torch.tensor(lengths, dtype=torch.int64),
-        torch.tensor(list(labels), dtype=torch.int64),
+        _target_tensor(targets, longest),
+        torch.from_numpy(_padded(moments, longest, 0)) if inputs else torch.zeros((0, 0), dtype=torch.float64),
         failed or [],
     )
+
+
+def _target_tensor(targets: Sequence[ClipTarget], longest: int) -> torch.Tensor:
+    """Targets of one kind, see `Batch`."""
+    arrays = [target for target in targets if isinstance(target, np.ndarray)]
+    if not arrays:
+        number = any(isinstance(target, float) for target in targets)
+        return torch.tensor(list(targets), dtype=torch.float32 if number else torch.int64)
+    missing = np.nan if arrays[0].dtype == np.float32 else UNLABELLED
+    return torch.from_numpy(_padded(arrays, longest, missing))
+
+
+def _padded(clips: Sequence[NDArray[Any]], longest: int, fill: float) -> NDArray[Any]:
+    """Arrays (T, ...) of one dtype as one (B, T, ...)."""
+    block = np.full((len(clips), longest, *clips[0].shape[1:]), fill, dtype=clips[0].dtype)
+    for row, clip in zip(block, clips, strict=True):
+        row[: len(clip)] = clip
+    return block

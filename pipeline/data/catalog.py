@@ -25,6 +25,7 @@ from pipeline.data.findings import OK, Finding, Findings, cache_dir, kind_of
 from pipeline.data.layouts import Entry
 from pipeline.data.layouts.entries import printable
 from pipeline.data.pool import Lost, Pool
+from pipeline.data.targets import SLACK
 from pipeline.errors import DataError, Reason
 
 __all__ = ["COLUMNS", "OK", "build", "cache_dir", "details", "digest", "read", "summary", "write"]
@@ -44,9 +45,6 @@ COMMIT_EVERY = 64
 
 ROW_GROUP = 1000
 """Rows that are in memory as Python objects, or with their timestamps, at a time."""
-
-SLACK = 1e-3
-"""Seconds. A segment that begins this little after a frame begins with it: containers round times to milliseconds."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.targets import UNLABELLED, Target
+
 
 @dataclass(frozen=True)
 class ClipFile:
@@ -14,7 +16,7 @@ class ClipFile:
 
     Attributes:
         path: the file.
-        label: number of its class; -1 where it has none.
+        target: what it is to be taken for; -1 where nobody knows.
         times: float64 (N,) seconds, the timestamps of the clip's frames; None: all of the file's, found first.
         duration: seconds of the clip.
         digest: the clip's identity: its content, and which segment of it.
@@ -22,7 +24,7 @@ class ClipFile:
     """
 
     path: str
-    label: int = -1
+    target: Target = UNLABELLED
     times: NDArray[np.float64] | None = None
     duration: float = 0.0
     digest: str = ""

@@ -45,7 +45,7 @@ class ClipInputs:
 
     Attributes:
         inputs: per stream, uint8 (T, 3, S, S) frames or float32 (T, D) flow grid.
-        times: float64 (T,), the moments in seconds after the file's first frame.
+        times: float64 (T,), the moments in seconds after the clip's first frame.
     """
 
     inputs: dict[str, NDArray[np.generic]]
@@ -74,7 +74,7 @@ def load_clip(path: str, times: NDArray[np.float64], plan: Plan, seed: int | Non
         VideoError: the file does not hold these frames any more.
     """
     rng = None if seed is None else np.random.default_rng(seed)
-    chosen = choose_frames(times, plan.video, rng)
+    chosen = choose_frames(times, plan.video, rng)  # the first to draw: `moments` does the same
     names = plan.video.stream_names
     earlier = previous_frames(times, chosen, plan.flow.interval) if "flow" in names else chosen
     wanted = np.unique(np.concatenate([chosen, earlier]))
@@ -92,6 +92,21 @@ def load_clip(path: str, times: NDArray[np.float64], plan: Plan, seed: int | Non
         velocity = _velocity(small[before], small[now], times[chosen] - times[earlier])
         inputs["flow"] = _flow_input(velocity, plan)
     return ClipInputs(inputs, times[chosen] - times[0])
+
+
+def moments(times: NDArray[np.float64], video: VideoConfig, seed: int | None = None) -> NDArray[np.float64]:
+    """The moments that `load_clip` looks at, without reading them.
+
+    Args:
+        times: float64 (N,), the timestamp of every frame of the clip.
+        video: how they are chosen.
+        seed: as of `load_clip`.
+
+    Returns:
+        float64 (T,) seconds after the clip's first frame.
+    """
+    rng = None if seed is None else np.random.default_rng(seed)
+    return times[choose_frames(times, video, rng)] - times[0]
 
 
 def choose_frames(

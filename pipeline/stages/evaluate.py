@@ -58,7 +58,7 @@ def score(
     probabilities = [p.probabilities for p in predictions if p.probabilities is not None]
     metrics = evaluate_predictions(
         paths=[files[i].path for i in scored],
-        labels=np.array([files[i].label for i in scored], dtype=np.int64),
+        labels=np.array([files[i].target for i in scored], dtype=np.int64),
         probabilities=np.array(probabilities).reshape(len(scored), len(predictor.classes)),
         classes=predictor.classes,
         groups=[str(units[i]) for i in scored],

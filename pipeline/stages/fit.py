@@ -135,7 +135,7 @@ class _Step:
         """
         self.optimizer.zero_grad(set_to_none=True)
         logits = self.logits(batch)
-        loss = torch.stack([self.loss(x, batch.labels) for x in logits.values()]).mean()
+        loss = torch.stack([self.loss(x, batch.targets) for x in logits.values()]).mean()
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
@@ -183,7 +183,7 @@ def _epoch(step: _Step, train: Source, val: Source | None, config: Config, state
         for number, batch in enumerate(train.batches(epoch, order)):
             _note_failures(batch.failed, state)
             advance(1)
-            if not len(batch.labels):
+            if not len(batch.targets):
                 continue
             factor = rate_factor(epoch * steps + number, steps, settings.epochs, settings.warmup)
             for group in step.optimizer.param_groups:
@@ -196,7 +196,7 @@ def _epoch(step: _Step, train: Source, val: Source | None, config: Config, state
                 )
             losses.append(loss)
             norms.append(norm)
-            sizes.append(len(batch.labels))
+            sizes.append(len(batch.targets))
     if not sizes:
         raise DataError("no training clip could be read in a whole epoch; run: video-lstm doctor DATA")
     row = {
@@ -217,12 +217,12 @@ def validate(step: _Step, val: Source, state: TrainingState) -> dict[str, float]
     loss, correct, count = 0.0, 0, 0
     for batch in val.batches(0, None):
         _note_failures(batch.failed, state)
-        if len(batch.labels):
+        if len(batch.targets):
             moved = batch.to(step.device)
             logits = fuse(step.logits(moved))
-            loss += float(nn.functional.cross_entropy(logits, moved.labels, reduction="sum"))
-            correct += int((logits.argmax(dim=1) == moved.labels).sum())
-            count += len(batch.labels)
+            loss += float(nn.functional.cross_entropy(logits, moved.targets, reduction="sum"))
+            correct += int((logits.argmax(dim=1) == moved.targets).sum())
+            count += len(batch.targets)
     if not count:
         raise DataError("no validation clip could be read; run: video-lstm doctor DATA")
     return {"val_loss": loss / count, "val_top1": correct / count}

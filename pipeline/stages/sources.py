@@ -9,14 +9,21 @@ import numpy as np
 
 from pipeline.config import TrainingConfig
 from pipeline.data.batches import Batch, ClipFile, ClipLoader, Request, collate, decoding_pool, view_seed
-from pipeline.data.clips import Plan
+from pipeline.data.clips import Plan, moments
 from pipeline.data.features import FeatureStore, feature_key
 from pipeline.data.pool import Pool
+from pipeline.data.targets import Target, class_of, target_at
 
 
 class Source(Protocol):
-    """Clips of one split, epoch by epoch."""
+    """Clips of one split, epoch by epoch.
 
+    Attributes:
+        targets: of each file.
+        labels: the class of each file, as `class_of` gives it; -1 where the task has no classes.
+    """
+
+    targets: list[Target]
     labels: list[int]
 
     def batches(self, epoch: int, order: Sequence[int] | None) -> Iterator[Batch]:
@@ -44,7 +51,8 @@ class FileSource:
         seed: int,
         pool: Pool | None = None,
     ) -> None:
-        self.labels = [file.label for file in files]
+        self.targets = [file.target for file in files]
+        self.labels = [class_of(file.target, file.duration) for file in files]
         self.pool = pool or decoding_pool(plan, workers)
         self._seed = seed
         self._loader = ClipLoader(files, plan, config.batch_size, self.pool)
@@ -78,12 +86,13 @@ class FeatureSource:
         again: Callable[[ClipFile, int | None], dict[str, np.ndarray]],
     ) -> None:
         self._files, self._requests, self._again = files, requests, again
-        self.labels = [file.label for file in files]
+        self.targets = [file.target for file in files]
+        self.labels = [class_of(file.target, file.duration) for file in files]
         self._keys = [
             [feature_key(file.digest, plan, encoders, view) for _, view in views]
             for file, views in zip(files, requests, strict=True)
         ]
-        self._store = store
+        self._store, self._video = store, plan.video
         self._batch_size = batch_size
         self._seed = seed
 
@@ -95,7 +104,16 @@ class FeatureSource:
             chosen = indices[start : start + self._batch_size]
             views = [0 if order is None else int(rng.integers(len(self._keys[i]))) for i in chosen]
             features = [self.features(i, view) for i, view in zip(chosen, views, strict=True)]
-            yield collate(features, [self.labels[i] for i in chosen])
+            times = [self.moments(i, view) for i, view in zip(chosen, views, strict=True)]
+            targets = [target_at(self.targets[i], moments) for i, moments in zip(chosen, times, strict=True)]
+            yield collate(features, targets, times)
+
+    def moments(self, index: int, view: int = 0) -> np.ndarray:
+        """float64 (T,) seconds of one clip's view: as they were chosen when its features were computed."""
+        times = self._files[index].times
+        if times is None:
+            raise ValueError(f"{self._files[index].path}: a clip with stored features has known times")
+        return moments(times, self._video, self._requests[index][view][1])
 
     def features(self, index: int, view: int = 0) -> dict[str, np.ndarray]:
         """Per stream float32 (T, D) of one clip's view."""

@@ -23,6 +23,7 @@ from pipeline.data.batches import ClipFile
 from pipeline.data.catalog import Policy
 from pipeline.data.clips import Plan
 from pipeline.data.features import FeatureStore
+from pipeline.data.targets import classes_in
 from pipeline.errors import CheckpointError, ConfigError, DataError, TrackingError, UserError
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import Card
@@ -209,7 +210,8 @@ def _check_data(data: Ingested, allow_leak: bool) -> None:
             f"{data.leaks[0].other}; give both one group in a list (column group), remove one, or train all the same "
             "with --data.allow_leak true"
         )
-    missing = sorted(set(data.classes) - {data.classes[file.label] for file in data.files("train")})
+    learned = {number for file in data.files("train") for number in classes_in(file.target)}
+    missing = [name for number, name in enumerate(data.classes) if number not in learned]
     if missing:
         say(f"no training clip for: {', '.join(missing)}; the model cannot learn what it never sees")
 

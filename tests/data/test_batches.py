@@ -30,7 +30,7 @@ def test_padding_is_zeros_after_the_real_moments(lengths: list[int], width: int)
     ]
     batch = collate(clips, list(range(len(lengths))))
     assert batch.lengths.tolist() == lengths and batch.lengths.dtype == torch.int64
-    assert batch.labels.tolist() == list(range(len(lengths))) and batch.labels.dtype == torch.int64
+    assert batch.targets.tolist() == list(range(len(lengths))) and batch.targets.dtype == torch.int64
     assert batch.inputs["rgb"].dtype == torch.uint8 and batch.inputs["flow"].dtype == torch.float32
     assert batch.inputs["rgb"].shape == (len(lengths), max(lengths), 3, 2, 2)
     for row, length in enumerate(lengths):
@@ -40,8 +40,8 @@ def test_padding_is_zeros_after_the_real_moments(lengths: list[int], width: int)
 
 def test_a_batch_whose_files_all_failed_is_empty_and_says_so() -> None:
     error = VideoError("a.mp4", Reason.EMPTY)
-    batch = collate([], [], [error])
-    assert batch.inputs == {} and len(batch.labels) == 0 and batch.failed == [error]
+    batch = collate([], [], failed=[error])
+    assert batch.inputs == {} and len(batch.targets) == 0 and batch.failed == [error]
 
 
 def test_seeds_of_views_differ_with_each_part() -> None:
@@ -78,8 +78,8 @@ def test_a_loader_names_the_files_that_are_missing_from_a_batch(files: list[Clip
         assert [error.path for batch in batches for error in batch.failed] == [
             files[1].path for index, _ in requests if index == 1
         ]
-        assert [label for batch in batches for label in batch.labels.tolist()] == [
-            files[index].label for index, _ in requests if index != 1
+        assert [label for batch in batches for label in batch.targets.tolist()] == [
+            files[index].target for index, _ in requests if index != 1
         ]
 
 
@@ -99,9 +99,9 @@ def test_reading_draws_nothing_from_the_generator_that_training_uses(files: list
 def test_a_pass_that_is_given_up_does_not_disturb_the_next(files: list[ClipFile], workers: int) -> None:
     loader = ClipLoader(files, PLAN, 1, decoding_pool(PLAN, workers))
     for batch in loader.batches([(0, None), (2, None)] * 4):
-        assert batch.labels.tolist() == [2]
+        assert batch.targets.tolist() == [2]
         break
-    assert [batch.labels.tolist() for batch in loader.batches([(2, None), (0, None)])] == [[1], [2]]
+    assert [batch.targets.tolist() for batch in loader.batches([(2, None), (0, None)])] == [[1], [2]]
 
 
 def test_loaders_that_take_turns_share_their_workers_which_end_with_them(files: list[ClipFile]) -> None:
@@ -161,7 +161,7 @@ def test_a_file_that_cost_a_worker_is_named_each_time_and_read_once(
     before = None
     for _ in range(3):
         (batch,) = loader.batches([(0, None), (1, None)])
-        assert batch.labels.tolist() == [2]
+        assert batch.targets.tolist() == [2]
         assert [str(error) for error in batch.failed] == [f"{crashing}: decoder crashed (SIGSEGV)"]
         list(loader.batches([(0, None)]))
         assert before in (None, loader.pool.pids)
@@ -182,3 +182,18 @@ def test_what_a_worker_runs_does_not_need_torch() -> None:
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "(2, 16, 16, 3) False"
+
+
+def test_targets_over_time_are_padded_with_what_means_none() -> None:
+    clips = [{"flow": np.zeros((t, 2), dtype=np.float32)} for t in (1, 3)]
+    times = [np.array([0.0]), np.array([0.0, 0.5, 1.0])]
+    batch = collate(clips, [np.array([2]), np.array([0, -1, 1])], times)
+    assert batch.targets.dtype == torch.int64 and batch.targets.tolist() == [[2, -1, -1], [0, -1, 1]]
+    assert batch.times.dtype == torch.float64 and batch.times.tolist() == [[0.0, 0.0, 0.0], [0.0, 0.5, 1.0]]
+    curves = collate(clips, [np.array([2.5], np.float32), np.array([np.nan, 1, 2], np.float32)], times).targets
+    assert curves.dtype == torch.float32
+    assert torch.isnan(curves).tolist() == [[False, True, True], [True, False, False]]
+    assert curves[0, 0] == 2.5 and curves[1, 1:].tolist() == [1, 2]
+    numbers = collate(clips, [1.5, 2.0], times).targets
+    assert numbers.dtype == torch.float32 and numbers.tolist() == [1.5, 2.0]
+    assert collate(clips, [-1, -1]).times.tolist() == [[0.0] * 3] * 2

@@ -49,7 +49,7 @@ def test_memory_of_parent_and_workers_is_flat(data_root: Path, answers: Counter[
     for epoch in range(EPOCHS):
         floor: dict[int, int] = {}  # it goes up and down with the clips; a leak lifts the lowest value
         for batch in loader.batches([(index, view_seed(0, epoch, index)) for index in range(CLIPS)]):
-            assert len(batch.labels) == 1
+            assert len(batch.targets) == 1
             for pid in (os.getpid(), *loader.pool.pids):
                 now = psutil.Process(pid).memory_info().rss
                 floor[pid] = min(floor.get(pid, now), now)

@@ -33,7 +33,7 @@ def test_classes_are_sorted_and_labels_are_positions(data: Ingested) -> None:
     assert data.classes == ["blue", "green", "red"]
     for split in ("train", "val", "test"):
         for file in data.files(split):
-            assert Path(file.path).parent.name == data.classes[file.label]
+            assert Path(file.path).parent.name == data.classes[file.target]
 
 
 def test_a_split_holds_whole_groups_and_its_own_failures(data: Ingested) -> None:
