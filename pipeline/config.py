@@ -294,6 +294,16 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
+    @property
+    def per_moment(self) -> bool:
+        """The model answers at each moment, not once for the clip."""
+        return self.task in ("frame_label", "frame_regression")
+
+    @property
+    def numeric(self) -> bool:
+        """The answers are numbers, not classes."""
+        return self.task in ("regression", "frame_regression")
+
 
 def to_dict(config: Any) -> dict[str, Any]:
     """A configuration (or one section) as plain nested dictionaries, ready for YAML and JSON."""

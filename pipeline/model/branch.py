@@ -1,4 +1,4 @@
-"""One stream's way from its features to the logits: standardise, project, recur, pool, score."""
+"""One stream's way from its features to its outputs: standardise, project, recur, pool, score."""
 
 from __future__ import annotations
 
@@ -56,14 +56,17 @@ class Branch(nn.Module):
 
     Args:
         size: D, size of a moment's feature vector.
-        classes: K.
+        outputs: K, the classes, or 1 for a number.
         config: projection, kind and size of the recurrence, pooling, dropout.
         moving: the features come from an encoder that is being trained, so no fixed mean and deviation fit them: each
             vector is normalised by itself (Ba et al. 2016). An early version of the demo reached 0.43 with it in 12
             epochs, 0.26 without.
+        per_moment: answer at each moment, from its hidden vector alone: there is no pooling.
     """
 
-    def __init__(self, size: int, classes: int, config: RecurrentConfig, moving: bool = False) -> None:
+    def __init__(
+        self, size: int, outputs: int, config: RecurrentConfig, moving: bool = False, per_moment: bool = False
+    ) -> None:
         super().__init__()
         self.standardisation = Standardisation(size)
         self.normalisation = nn.LayerNorm(size) if moving else nn.Identity()
@@ -74,19 +77,24 @@ class Branch(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.recurrent = Recurrent(size, config)
         hidden = self.recurrent.output_size
-        self.pooling = Pooling(config.pooling, hidden, self.recurrent.bidirectional)
-        self.output = nn.Linear(hidden, classes)
+        self.pooling = None if per_moment else Pooling(config.pooling, hidden, self.recurrent.bidirectional)
+        self.output = nn.Linear(hidden, outputs)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Features (B, T, D) and lengths int64 (B), 1..T, to logits (B, K); the padding is never read."""
+        """Features (B, T, D) and lengths int64 (B), 1..T, to outputs (B, K), or (B, T, K) with one per moment.
+
+        The padding is never read; what the outputs per moment hold there means nothing.
+        """
         mask = valid_mask(lengths, features.shape[1], features.device).unsqueeze(-1)
         # Masked before the first layer: its gradient would otherwise see whatever stands in the padding.
         features = features.masked_fill(~mask, 0.0)
         hidden, _ = self.recurrent(self._prepare(features), lengths)
-        return self.output(self.dropout(self.pooling(hidden, lengths)))
+        return self.output(self.dropout(hidden if self.pooling is None else self.pooling(hidden, lengths)))
 
     def step(self, features: Tensor, state: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
-        """One moment (B, D): the logits (B, K) of all moments so far, and the state for the next call.
+        """One moment (B, D): the outputs (B, K) of all moments so far, and the state for the next call.
+
+        Where there is an output per moment, it is this moment's.
 
         Raises:
             ConfigError: bidirectional.
@@ -97,7 +105,9 @@ class Branch(nn.Module):
         lengths = torch.ones(features.shape[0], dtype=torch.int64)
         prepared = self._prepare(features.unsqueeze(1))
         hidden, recurrent = self.recurrent(prepared, lengths, before["recurrent"])
-        pooled, pooling = self.pooling.step(hidden.squeeze(1), before["pooling"])
+        pooled, pooling = hidden.squeeze(1), None
+        if self.pooling is not None:
+            pooled, pooling = self.pooling.step(pooled, before["pooling"])
         return self.output(self.dropout(pooled)), {"recurrent": recurrent, "pooling": pooling}
 
     def _prepare(self, features: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class Card:
 
     Attributes:
         config: the resolved configuration (`pipeline.config.to_dict`): architecture, preprocessing, sampling.
-        classes: class names in the order of the logits; the only place they come from.
+        classes: class names in the order of the logits, the only place they come from; empty for numbers.
         split: digest of the split, and the content digests of the train, val and test clips.
         metrics: what was measured; a number that is not finite is stored as null.
         versions: of the libraries it was trained with.
@@ -234,7 +234,8 @@ def _read_card(path: Path) -> Card:
     for key, wanted in types.items():
         if not isinstance(found.get(key), wanted):
             raise CheckpointError(f"{path} is damaged ('{key}' is missing or no {wanted.__name__})")
-    if not found["classes"] or not all(isinstance(name, str) for name in found["classes"]):
+    numeric = found["config"].get("task", "label").endswith("regression")
+    if not (found["classes"] or numeric) or not all(isinstance(name, str) for name in found["classes"]):
         raise CheckpointError(f"{path} is damaged ('classes' must be a list of names)")
     return Card(**{key: found[key] for key in (*types, "format")})
 

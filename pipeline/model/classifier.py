@@ -1,7 +1,8 @@
-"""Clips to logits: an encoder where a stream has images, a branch per stream, fused at the end."""
+"""Clips to logits or numbers: an encoder where a stream has images, a branch per stream, fused at the end."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -22,30 +23,50 @@ State = dict[str, dict[str, Any]]
 
 
 class Classifier(nn.Module):
-    """The whole model. It returns logits; probabilities are made where they are shown.
+    """The whole model, for each task. It returns logits, or numbers in the target's unit; probabilities are made
+    where they are shown.
+
+    The branches of a model of numbers answer in standard deviations from the mean of the training targets; the two
+    buffers `target_mean` and `target_std`, which a checkpoint carries, turn that into the target's unit.
 
     Args:
         sizes: stream name -> size D of a moment's feature vector, in the order of the streams.
         encoders: stream name -> encoder, for the streams that come as images.
-        classes: K.
+        outputs: K, the number of classes; 1 for numbers.
         config: the recurrence.
+        per_moment: an answer at each moment: (B, T, K) instead of (B, K).
+        numeric: the answers are numbers, not classes.
 
     Attributes:
         streams: names of the streams.
         encoders: as given.
         branches: a `Branch` per stream.
+        per_moment, numeric: as given.
     """
 
+    target_mean: Tensor
+    target_std: Tensor
+
     def __init__(
-        self, sizes: Mapping[str, int], encoders: Mapping[str, Encoder], classes: int, config: RecurrentConfig
+        self,
+        sizes: Mapping[str, int],
+        encoders: Mapping[str, Encoder],
+        outputs: int,
+        config: RecurrentConfig,
+        per_moment: bool = False,
+        numeric: bool = False,
     ) -> None:
         super().__init__()
         self.streams = tuple(sizes)
+        self.per_moment, self.numeric = per_moment, numeric
         self.encoders = nn.ModuleDict(dict(encoders))
         moving = {name for name, encoder in encoders.items() if not encoder.frozen}
         self.branches = nn.ModuleDict(
-            {name: Branch(size, classes, config, name in moving) for name, size in sizes.items()}
+            {name: Branch(size, outputs, config, name in moving, per_moment) for name, size in sizes.items()}
         )
+        if numeric:
+            self.register_buffer("target_mean", torch.zeros(()))
+            self.register_buffer("target_std", torch.ones(()))
 
     @property
     def frozen(self) -> bool:
@@ -58,7 +79,7 @@ class Classifier(nn.Module):
         return all(self._branch(name).recurrent.streamable for name in self.streams)
 
     def forward(self, inputs: Inputs, lengths: Tensor) -> Tensor:
-        """Clips and lengths int64 (B), 1..T, to logits (B, K)."""
+        """Clips and lengths int64 (B), 1..T, to logits (B, K) or numbers (B, 1); per moment (B, T, K) or (B, T, 1)."""
         return self.head(self.encode(inputs, lengths), lengths)
 
     def encode(self, inputs: Inputs, lengths: Tensor) -> dict[str, Tensor]:
@@ -74,24 +95,33 @@ class Classifier(nn.Module):
         return {name: self._encode(name, inputs[name], lengths) for name in self.streams}
 
     def head(self, features: Inputs, lengths: Tensor) -> Tensor:
-        """Features (B, T, D) per stream to logits (B, K)."""
-        return fuse(self.branch_logits(features, lengths))
+        """Features (B, T, D) per stream to what `forward` gives."""
+        return self.combine(self.branch_logits(features, lengths))
 
     def branch_logits(self, features: Inputs, lengths: Tensor) -> dict[str, Tensor]:
-        """Features (B, T, D) per stream to each stream's own logits (B, K)."""
+        """Features (B, T, D) per stream to each stream's own logits (B, K) or standardised numbers (B, 1); per moment
+        (B, T, K) or (B, T, 1).
+        """
         return {name: self.branches[name](features[name], lengths) for name in self.streams}
 
-    def step(self, inputs: Inputs, state: State | None = None) -> tuple[Tensor, State]:
-        """One moment of B clips: the logits of all moments so far, and the state for the next call.
+    def combine(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """The streams' outputs as one answer: fused logits, or the mean of the numbers in the target's unit."""
+        if not self.numeric:
+            return fuse(outputs)
+        return torch.stack(list(outputs.values())).mean(0) * self.target_std + self.target_mean
 
-        In evaluation mode this equals `forward` over the moments so far.
+    def step(self, inputs: Inputs, state: State | None = None) -> tuple[Tensor, State]:
+        """One moment of B clips: the answer to all moments so far, and the state for the next call.
+
+        In evaluation mode this equals `forward` over the moments so far; for a task with an answer per moment, its
+        answer at this moment.
 
         Args:
             inputs: stream name -> frames (B, 3, S, S) or features (B, D).
             state: what the previous call returned; None at a clip's start.
 
         Returns:
-            Logits (B, K) and the new state; the old one is not changed.
+            Logits (B, K) or numbers (B, 1), and the new state; the old one is not changed.
 
         Raises:
             ConfigError: a bidirectional model, or other streams than the model's.
@@ -103,7 +133,24 @@ class Classifier(nn.Module):
             one = inputs[name]
             features = self.encoders[name](one) if one.ndim == 4 else one
             logits[name], after[name] = self._branch(name).step(features, (state or {}).get(name))
-        return fuse(logits), after
+        return self.combine(logits), after
+
+    def fit_targets(self, mean: float, std: float) -> None:
+        """Set mean and standard deviation of the training targets; a deviation of 0 becomes 1.
+
+        Raises:
+            ValueError: not a model of numbers, or not finite.
+        """
+        if not self.numeric:
+            raise ValueError("a model of classes has no targets to standardise")
+        if not (math.isfinite(mean) and math.isfinite(std)):
+            raise ValueError("standardisation of targets needs finite numbers")
+        self.target_mean.fill_(mean)
+        self.target_std.fill_(std or 1.0)
+
+    def standardised(self, targets: Tensor) -> Tensor:
+        """Targets in their unit as the branches are to answer them; NaN stays NaN."""
+        return (targets - self.target_mean) / self.target_std
 
     def fit_standardisation(self, stream: str, mean: Tensor, std: Tensor) -> None:
         """Set the mean and standard deviation (D,) of one stream's features; of training clips alone."""
@@ -140,10 +187,10 @@ def fuse(logits: Mapping[str, Tensor]) -> Tensor:
     The softmax of the mean is the renormalised geometric mean of the streams' distributions.
 
     Args:
-        logits: stream name -> (B, K).
+        logits: stream name -> (..., K).
 
     Returns:
-        (B, K).
+        (..., K).
     """
     scores = list(logits.values())
     if len(scores) == 1:
@@ -155,8 +202,8 @@ def build_classifier(config: Config, classes: int, load: bool = True) -> Classif
     """The model that `config` describes.
 
     Args:
-        config: video.streams and video.size, flow, encoder and recurrent are read.
-        classes: K, at least 1.
+        config: task, video.streams and video.size, flow, encoder and recurrent are read.
+        classes: K, at least 1; of no meaning where the task's answers are numbers.
         load: read the encoder's pretrained weights; False where a checkpoint will supply them.
 
     Raises:
@@ -171,4 +218,5 @@ def build_classifier(config: Config, classes: int, load: bool = True) -> Classif
             continue
         encoders[name] = build_encoder(config.encoder, load, config.video.size)
         sizes[name] = encoders[name].dim
-    return Classifier(sizes, encoders, classes, config.recurrent)
+    outputs = 1 if config.numeric else classes
+    return Classifier(sizes, encoders, outputs, config.recurrent, config.per_moment, config.numeric)

@@ -1,8 +1,7 @@
-"""From predictions to honest numbers: one prediction per file, intervals and coverage beside every figure."""
+"""Classes of clips, from predictions to honest numbers: one prediction per file, intervals and coverage beside each."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,15 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import DataError
-
-CONFIDENCE = 0.95
-TAIL = (1 - CONFIDENCE) / 2
-CHUNK = 2_000_000
-"""Resampled group indices held in memory at a time."""
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from pipeline.report.bootstrap import Floats, Ints, check_files, entry, group_clips, intervals, resampled
 
 
 @dataclass(frozen=True)
@@ -85,7 +76,7 @@ def evaluate_predictions(
         seed: of the resampling.
 
     Returns:
-        `top1`, `top5` (k = min(5, K)) and `macro_f1`, each with `_low` and `_high`; `n`, `expected`,
+        `task`; `top1`, `top5` (k = min(5, K)) and `macro_f1`, each with `_low` and `_high`; `n`, `expected`,
         `coverage` (n / expected), `failed`; `majority` `{class, rate}`, what always answering the commonest
         class would score; `per_class`, a list of `{class, support, precision, recall, f1}` with `_low` and
         `_high`; `confusion`, K x K counts with true classes as rows; `log_loss` in nats; `groups`, their
@@ -98,60 +89,38 @@ def evaluate_predictions(
     """
     labels = np.asarray(labels)
     probabilities = np.asarray(probabilities, dtype=np.float64)
-    _check_files(paths, expected, failed)
+    check_files(paths, expected, failed)
     _check_numbers(len(paths), labels, probabilities, len(classes), groups)
     k = len(classes)
     labels = labels.astype(np.int64)
     predicted = probabilities.argmax(axis=1)
-    names, group_of = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    sources = len(names)
-    if sources == 1:  # better an interval that is too narrow, and says so, than none
-        names, group_of = np.asarray(paths, dtype=str), np.arange(len(paths))
-    per_group = _statistics(labels, predicted, _within(labels, probabilities), group_of, len(names), k)
+    grouped = group_clips(groups)
+    per_group = statistics(labels, predicted, _within(labels, probabilities), grouped.of, grouped.count, k)
     total = Statistics.unstacked(per_group.stacked().sum(axis=0))
-    point = _scores(total)
-    low, high = _intervals(point, per_group, resamples, seed)
+    point = class_scores(total)
+    columns = per_group.stacked().astype(np.float32)  # exact for counts below 2**24
+    samples = resampled(columns, lambda sums: class_scores(Statistics.unstacked(sums)), resamples, seed)
+    trials = np.concatenate([np.full(3, float(grouped.count)), np.tile(speaking(per_group), 3)])
+    low, high = intervals(point, samples, trials, shares=True)
     confusion = np.bincount(labels * k + predicted, minlength=k * k).reshape(k, k)
     commonest = int(total.support.argmax())
     own = probabilities[np.arange(len(labels)), labels]
     return {
-        **_entry("top1", point[0], low[0], high[0]),
-        **_entry("top5", point[1], low[1], high[1]),
-        **_entry("macro_f1", point[2], low[2], high[2]),
+        "task": "label",
+        **entry("top1", point[0], low[0], high[0]),
+        **entry("top5", point[1], low[1], high[1]),
+        **entry("macro_f1", point[2], low[2], high[2]),
         "n": len(paths),
         "expected": expected,
         "coverage": len(paths) / expected,
         "failed": [dict(entry) for entry in failed],
         "majority": {"class": classes[commonest], "rate": float(total.support[commonest] / len(paths))},
-        "per_class": _per_class(classes, total, point, low, high),
+        "per_class": per_class_rows(classes, total.support, point[3:], low[3:], high[3:]),
         "confusion": confusion.tolist(),
         "log_loss": float(-np.log(np.clip(own, np.finfo(np.float64).tiny, 1)).mean()),
-        "groups": sources,
-        "note": None if sources > 1 else "all scored clips come from one group: intervals are over clips, too narrow",
+        "groups": grouped.sources,
+        "note": grouped.note,
     }
-
-
-def format_interval(value: float | None, low: float | None, high: float | None) -> str:
-    """`0.873 [0.81, 0.93]`; without an interval the value alone, without a value a dash."""
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.2f}, {high:.2f}]"
-
-
-def _check_files(paths: Sequence[str], expected: int, failed: Sequence[dict[str, str]]) -> None:
-    """One row per file of the split: none twice, none vanished."""
-    not_scored = [entry["path"] for entry in failed]
-    twice = [path for path, count in Counter([*paths, *not_scored]).items() if count > 1]
-    if twice:
-        raise ValueError(f"{len(twice)} file(s) have more than one prediction or outcome, such as {twice[0]}")
-    if len(paths) + len(failed) != expected:
-        raise ValueError(
-            f"{expected} files expected, but {len(paths)} scored and {len(failed)} failed: "
-            "every file must be one or the other"
-        )
-    if not paths:
-        reason = f" (the first: {failed[0]['path']}: {failed[0]['reason']})" if failed else ""
-        raise DataError(f"none of {expected} clips could be scored{reason}")
 
 
 def _check_numbers(n: int, labels: NDArray[Any], probabilities: Floats, k: int, groups: Sequence[str]) -> None:
@@ -178,7 +147,7 @@ def _within(labels: Ints, probabilities: Floats, k: int = 5) -> NDArray[np.bool_
     return inside
 
 
-def _statistics(
+def statistics(
     labels: Ints, predicted: Ints, within: NDArray[np.bool_], group_of: Ints, groups: int, k: int
 ) -> Statistics:
     """Counts with a leading axis of groups."""
@@ -194,7 +163,12 @@ def _statistics(
     )
 
 
-def _scores(counts: Statistics) -> Floats:
+def speaking(per_group: Statistics) -> Floats:
+    """(K,) how many groups say something about each class."""
+    return (per_group.support + per_group.predicted > 0).sum(axis=0).astype(np.float64)
+
+
+def class_scores(counts: Statistics) -> Floats:
     """(..., 3 + 3K): top-1, top-k, macro F1, then precision, recall, F1 of each class; NaN: undefined."""
     correct, support, predicted = (
         part.astype(np.float64) for part in (counts.correct, counts.support, counts.predicted)
@@ -216,56 +190,15 @@ def _scores(counts: Statistics) -> Floats:
     return np.concatenate([np.stack(overall, axis=-1), *per_class], axis=-1)
 
 
-def _intervals(point: Floats, per_group: Statistics, resamples: int, seed: int) -> tuple[Floats, Floats]:
-    """Both ends of the interval of each score of `_scores`; NaN where fewer than two groups speak of it."""
-    occurs = (per_group.support + per_group.predicted > 0).sum(axis=0)
-    trials = np.concatenate([np.full(3, len(per_group.within)), np.tile(occurs, 3)]).astype(np.float64)
-    low, high = np.full(len(point), np.nan), np.full(len(point), np.nan)
-    known = trials > 1
-    if not known.any():
-        return low, high
-    samples = _bootstrap(per_group, resamples, seed)
-    low[known], high[known] = np.nanquantile(samples[:, known], [TAIL, 1 - TAIL], axis=0)
-    bound = TAIL ** (1 / np.maximum(trials, 1))
-    low = np.where(known & (point == 1), bound, low)
-    high = np.where(known & (point == 0), 1 - bound, high)
-    return low, high
-
-
-def _bootstrap(per_group: Statistics, resamples: int, seed: int) -> Floats:
-    """(resamples, scores): groups drawn with replacement.
-
-    The counts of a resample are a weighted sum of the counts of the groups, so all resamples are one matrix
-    product; float32 is exact for counts below 2**24.
-    """
-    rng = np.random.default_rng(seed)
-    columns = per_group.stacked().astype(np.float32)
-    groups = len(columns)
-    rows = max(1, CHUNK // groups)
-    scores = []
-    for first in range(0, resamples, rows):
-        size = min(rows, resamples - first)
-        drawn = rng.integers(0, groups, (size, groups)) + groups * np.arange(size)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=size * groups).reshape(size, groups)
-        scores.append(_scores(Statistics.unstacked(weights.astype(np.float32) @ columns)))
-    return np.concatenate(scores)
-
-
-def _entry(name: str, value: float, low: float, high: float) -> dict[str, float | None]:
-    """A score and its interval under their JSON names; NaN, which JSON does not have, becomes None."""
-    numbers = {name: value, f"{name}_low": low, f"{name}_high": high}
-    return {key: None if np.isnan(number) else float(number) for key, number in numbers.items()}
-
-
-def _per_class(
-    classes: Sequence[str], total: Statistics, point: Floats, low: Floats, high: Floats
+def per_class_rows(
+    classes: Sequence[str], support: Ints, point: Floats, low: Floats, high: Floats
 ) -> list[dict[str, Any]]:
-    """One row per class, from the tail of the score vector."""
+    """One row per class, from precision, recall and F1 (3K,) as `class_scores` has them at its end."""
     rows: list[dict[str, Any]] = []
     for index, name in enumerate(classes):
-        row: dict[str, Any] = {"class": name, "support": int(total.support[index])}
+        row: dict[str, Any] = {"class": name, "support": int(support[index])}
         for offset, score in enumerate(("precision", "recall", "f1")):
-            column = 3 + offset * len(classes) + index
-            row.update(_entry(score, point[column], low[column], high[column]))
+            column = offset * len(classes) + index
+            row.update(entry(score, point[column], low[column], high[column]))
         rows.append(row)
     return rows

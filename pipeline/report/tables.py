@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.report.metrics import format_interval
+from pipeline.report.bootstrap import format_interval
 
 COLUMNS = (
     "path",

@@ -29,8 +29,8 @@ from pipeline.model import checkpoint
 from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import Classifier, build_classifier
 from pipeline.model.trunk import check_name
+from pipeline.report.bootstrap import format_interval
 from pipeline.report.figures import curves_figure
-from pipeline.report.metrics import format_interval
 from pipeline.report.tables import write_json
 from pipeline.stages.devices import choose_device, choose_workers
 from pipeline.stages.evaluate import identities, score, write_report

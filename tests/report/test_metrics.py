@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from pipeline.errors import DataError
-from pipeline.report.metrics import evaluate_predictions, format_interval
+from pipeline.report.bootstrap import format_interval
+from pipeline.report.metrics import evaluate_predictions
 
 
 def evaluate(
