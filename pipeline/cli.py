@@ -17,7 +17,7 @@ from typing import Any
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from pipeline import __version__
-from pipeline.config import Config, DataConfig, LimitsConfig, TrackingConfig
+from pipeline.config import Config, DataConfig, LimitsConfig, Task, TrackingConfig
 from pipeline.errors import UserError
 from pipeline.options import Parser, config_parser, guarded, stdout, to_config
 
@@ -134,6 +134,9 @@ def _ingest(given: list[str]) -> None:
     parser = _parser("ingest", "Decode every file once, record what it holds, and split the clips without leaks.")
     parser.add_argument("DATA", type=str, help="folder of clips or a list of them; docs/data.md shows the layouts")
     parser.add_argument("--out", type=Path | None, default=None, help="write the catalog: .parquet or .csv")
+    parser.add_argument(
+        "--task", type=Task, default="label", help="what is to be learned; docs/tasks.md shows the lists"
+    )
     parser.add_class_arguments(DataConfig, "data", skip={"root"})
     _add_reading(parser, "reject")
     _add_json(parser)
@@ -143,7 +146,7 @@ def _ingest(given: list[str]) -> None:
     from pipeline.stages.reports import ingest_text
 
     policy = Policy(LimitsConfig(**vars(options.limits)), options.video.partial)
-    result = ingest(DataConfig(root=options.DATA, **vars(options.data)), options.out, policy=policy)
+    result = ingest(DataConfig(root=options.DATA, **vars(options.data)), options.out, policy=policy, task=options.task)
     value = result.summary | {"near_duplicates": [asdict(pair) for pair in result.leaks]}
     _print(value, options.json, ingest_text(result, options.out))
 

@@ -36,6 +36,8 @@ else:
 
 STREAMS = ("rgb", "flow")
 
+Task: TypeAlias = Literal["label", "frame_label", "regression", "frame_regression"]
+
 RECURRENT_OPTIONS = {
     "proj_size": ("lstm",),
     "zoneout": ("lstm", "peephole_lstm", "coupled_lstm"),
@@ -49,7 +51,8 @@ class DataConfig:
     """Which clips, and who learns from which."""
 
     root: str | None = None
-    """Folder of class folders, folder that holds a clips.csv, or a list (path,label[,group,split,start,end])."""
+    """Folder of class folders, folder that holds a clips.csv, or a list (path,label[,group,split,start,end];
+    other tasks have other columns, see docs/tasks.md)."""
     layout: Literal[
         "auto", "folders", "splits", "list", "ucf101", "hmdb51", "ucf11", "kth", "kinetics", "something", "fiftyone"
     ] = "auto"
@@ -58,6 +61,8 @@ class DataConfig:
     """Official split or annotation files of the layout, file or folder; unset: looked for beside the clips."""
     official_split: PositiveInt = 1
     """Which of the official splits (UCF101 and HMDB51 have three)."""
+    background: str | None = None
+    """Task frame_label: class of the moments in no segment; unset: they are neither learned nor scored."""
     group_pattern: str = "auto"
     r"""Regular expression over each path; its first parenthesis names the source group, and a group never
     straddles two splits. auto: UCF101's g(\d+)_c and KTH's person(\d+) where every file matches; none: no groups."""
@@ -142,14 +147,16 @@ class FlowConfig:
 
 @dataclass
 class AugmentationConfig:
-    """Random changes to training clips; one draw per clip, the same for each of its frames."""
+    """Random changes to training clips; one draw per clip, the same for each of its frames. A number that is learned
+    does not follow crop, flip and rotate: switch them off where it is a position, size, direction or speed.
+    """
 
     crop: AreaFraction = 0.7
-    """Smallest share of the frame's area a random crop keeps; 1: no crop."""
+    """Smallest share of the frame's area a random crop keeps; 1: no crop. Wrong for values that are positions."""
     flip: ClosedUnitInterval = 0.0
-    """Probability of a mirror image. Leave at 0 where left and right differ in meaning."""
+    """Probability of a mirror image. Leave at 0 where left and right differ in meaning, or values are positions."""
     rotate: NonNegativeFloat = 0.0
-    """Largest rotation in degrees."""
+    """Largest rotation in degrees. Wrong for values that are positions or directions."""
     brightness: NonNegativeFloat = 0.2
     """Largest relative change of brightness and contrast."""
     saturation: NonNegativeFloat = 0.2
@@ -279,7 +286,7 @@ class Config:
 
     name: str = "video-lstm"
     """Name of the run, and of its folder under runs/."""
-    task: Literal["label", "frame_label", "regression", "frame_regression"] = "label"
+    task: Task = "label"
     """label: a class per clip; frame_label: a class for each moment; regression: a number per clip; frame_regression:
     a number for each moment. docs/tasks.md shows the lists that each needs."""
     seed: NonNegativeInt = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,17 +26,18 @@ from pipeline.data.findings import OK, Finding, Findings, cache_dir, kind_of
 from pipeline.data.layouts import Entry
 from pipeline.data.layouts.entries import printable
 from pipeline.data.pool import Lost, Pool
+from pipeline.data.target_text import commonest, targets
 from pipeline.data.targets import SLACK
 from pipeline.errors import DataError, Reason
 
 __all__ = ["COLUMNS", "OK", "build", "cache_dir", "details", "digest", "read", "summary", "write"]
 
 COLUMNS = (
-    "path", "label", "group", "split", "start", "end", "first", "frames", "duration", "fps", "width", "height",
-    "codec", "digest", "clip", "status", "detail", "marks",
+    "path", "label", "target", "group", "split", "start", "end", "first", "frames", "duration", "fps", "width",
+    "height", "codec", "digest", "clip", "status", "detail", "marks",
 )  # fmt: skip
 
-_TEXT = ("path", "label", "codec", "digest", "clip", "status", "detail", "marks")
+_TEXT = ("path", "label", "target", "codec", "digest", "clip", "status", "detail", "marks")
 _OPTIONAL = ("group", "split", "unit")
 _WHOLE = ("first", "frames", "width", "height")
 _REAL = ("start", "end", "duration", "fps")
@@ -81,9 +83,10 @@ def build(
 
     Returns:
         One row per entry, in entry order, with the columns `COLUMNS`. `status` is "ok" or a `Reason`; `group`,
-        `split`, `start` and `end` are missing (NaN) where there is none. `first` is the number within the file of the
-        clip's first frame, `clip` identifies the clip by content, wherever it lies. `marks` says what is unusual
-        about a file, separated by semicolons.
+        `split`, `start` and `end` are missing (NaN) where there is none. `target` is that of a task without a class
+        per clip, see `target_text`; `label` is then its commonest class, or empty. `first` is the number within the
+        file of the clip's first frame, `clip` identifies the clip by content, wherever it lies. `marks` says what is
+        unusual about a file, separated by semicolons.
     """
     policy = policy or Policy()
     folder = cache_dir() if cache is None else cache
@@ -145,17 +148,19 @@ def _row(entry: Entry, finding: Finding, policy: Policy) -> dict[str, Any]:
             status, detail = str(Reason.TOO_SHORT), _too_short(entry, finding, len(times), policy.limits.min_frames)
     usable = status == OK
     step = float(np.median(np.diff(times))) if usable and len(times) > 1 else 0.0
+    duration = float(times[-1] - times[0]) + step if usable else 0.0
     whole = entry.start is None and entry.end is None
     return {
         "path": printable(entry.path),
-        "label": entry.label,
+        "label": entry.label or commonest(entry.target, duration) or commonest(entry.target, math.inf),
+        "target": entry.target,
         "group": entry.group,
         "split": entry.split,
         "start": entry.start,
         "end": entry.end,
         "first": first if usable else 0,
         "frames": len(times) if usable else 0,
-        "duration": float(times[-1] - times[0]) + step if usable else 0.0,
+        "duration": duration,
         "fps": 1.0 / step if step else 0.0,
         "width": finding.width,
         "height": finding.height,
@@ -305,6 +310,6 @@ def summary(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def digest(frame: pd.DataFrame) -> str:
-    """sha256 in hex of what the dataset holds: (clip, label) pairs, in any order, in any place."""
-    pairs = sorted([str(content), str(label)] for content, label in zip(frame["clip"], frame["label"], strict=True))
+    """sha256 in hex of what the dataset holds: (clip, label or target) pairs, in any order, in any place."""
+    pairs = sorted([str(content), text] for content, text in zip(frame["clip"], targets(frame), strict=True))
     return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()

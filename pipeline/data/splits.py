@@ -18,6 +18,8 @@ import pandas as pd
 
 from pipeline.config import DataConfig
 from pipeline.data.layouts import SPLITS
+from pipeline.data.strata import class_counts, class_names, extremes, seconds_of_classes, strata
+from pipeline.data.target_text import targets
 from pipeline.errors import DataError
 
 LARGEST_SHARE = 0.8
@@ -137,7 +139,7 @@ class _Table:
     def __init__(self, frame: pd.DataFrame, units: pd.Series) -> None:
         self.names = sorted(set(units))
         row = units.map({name: index for index, name in enumerate(self.names)}).to_numpy(dtype=np.int64)
-        labels, column = np.unique(frame["label"].to_numpy(dtype=str), return_inverse=True)
+        labels, column = np.unique(strata(frame), return_inverse=True)
         decodes = (frame["status"] == "ok").to_numpy() if "status" in frame else np.ones(len(frame), dtype=bool)
         self.counts = np.zeros((len(self.names), len(labels)), dtype=np.int64)
         self.usable = np.zeros_like(self.counts)
@@ -224,14 +226,14 @@ def _keep_labels_in_training(place: np.ndarray, usable: np.ndarray) -> None:
 
 
 def split_digest(frame: pd.DataFrame) -> str:
-    """sha256 in hex of who is in which split: (content, label, split) of every row in any order.
+    """sha256 in hex of who is in which split: (content, label or target, split) of every row in any order.
 
     A file without content to read counts by its path below the folder that all rows share.
     """
     contents = [str(content) or name for content, name in zip(frame["clip"], own_names(frame), strict=True)]
     rows = sorted(
-        [content, str(label), str(split)]
-        for content, label, split in zip(contents, frame["label"], frame["split"], strict=True)
+        [content, text, str(split)]
+        for content, text, split in zip(contents, targets(frame), frame["split"], strict=True)
     )
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
@@ -240,21 +242,21 @@ def report(frame: pd.DataFrame) -> dict[str, Any]:
     """What the splits hold, of an assigned catalog; clips that do not decode are not counted.
 
     Returns:
-        counts: {split: {label: clips}}; units: {split: units}; missing: {split: [labels it lacks]}, without
-        those splits that lack none or have no clip at all.
+        counts: {split: {class: clips in which it occurs}}; units: {split: units}; missing: {split: [classes it
+        lacks]}, without those splits that lack none or have no clip at all. Where classes change over time also
+        seconds: {split: {class: seconds}}; where clips have values, values: {split: {clips, min, mean, max}}.
     """
     decoded = frame[frame["status"] == "ok"] if "status" in frame else frame
-    labels = sorted(set(frame["label"]))
-    counts: dict[str, dict[str, int]] = {}
-    units: dict[str, int] = {}
-    for split in SPLITS:
-        part = decoded[decoded["split"] == split]
-        found = part["label"].value_counts()
-        counts[split] = {label: int(found.get(label, 0)) for label in labels}
-        units[split] = int(part["unit"].nunique())
-    missing = {split: [label for label in labels if not counts[split][label]] for split in SPLITS if units[split]}
-    return {
+    classes = class_names(frame)
+    parts = {split: decoded[decoded["split"] == split] for split in SPLITS}
+    counts = {split: class_counts(part, classes) for split, part in parts.items()}
+    units = {split: int(part["unit"].nunique()) for split, part in parts.items()}
+    missing = {split: [name for name in classes if not counts[split][name]] for split in SPLITS if units[split]}
+    found = {
         "counts": counts,
         "units": units,
         "missing": {split: lacks for split, lacks in missing.items() if lacks},
+        "seconds": {split: total for split, part in parts.items() if (total := seconds_of_classes(part, classes))},
+        "values": {split: numbers for split, part in parts.items() if (numbers := extremes(part))},
     }
+    return {name: value for name, value in found.items() if value or name in ("counts", "units", "missing")}

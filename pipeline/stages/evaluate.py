@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,8 +102,8 @@ def evaluate(
     given = data if isinstance(data, DataConfig) or data is None else DataConfig(root=str(data))
     home = given is None or os.path.realpath(given.root or "") == os.path.realpath(config.root or "")
     if given is not None and not home:  # other data has its own layout and names
-        config = given
-    table = ingest(config, split=False, policy=policy).table
+        config = replace(given, background=given.background or config.background)
+    table = ingest(config, split=False, policy=policy, task=whole.task).table
     chosen, seen = select(table, predictor.card.split, split, home)
     if seen:
         say(f"{seen} clips are not scored: the model learned from them (--split all scores them too)")

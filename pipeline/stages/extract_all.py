@@ -78,7 +78,7 @@ def extract_all(config: Config, out: str | Path | None = None) -> Extracted:
     device, store = choose_device(config.training.device), FeatureStore()
     if out is not None:
         _make(Path(out))  # before the work, which must not be lost for a folder
-    data = ingest(config.data, policy=Policy(config.limits, config.video.partial))
+    data = ingest(config.data, policy=Policy(config.limits, config.video.partial), task=config.task)
     torch.manual_seed(config.seed)
     model = build_classifier(config, len(data.classes)).to(device).eval()
     plan, workers = Plan.of(config), choose_workers(config.training.workers)

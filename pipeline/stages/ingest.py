@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,13 @@ from pipeline.config import DataConfig
 from pipeline.data import catalog, layouts, splits
 from pipeline.data.clip_file import ClipFile
 from pipeline.data.duplicates import Leak, straddling
+from pipeline.data.layouts import Entry
+from pipeline.data.target_text import class_seconds, latest, read_target
 from pipeline.errors import DataError
 from pipeline.stages.progress import bar, say
+
+LATE = 1.0
+"""Seconds after its end at which a target draws attention: annotators round, and players count the last frame."""
 
 SHOWN = 5
 """Failed files named on the screen; the catalog names all."""
@@ -26,11 +33,12 @@ class Ingested:
 
     Attributes:
         table: the catalog, one row per file, failed files included, `split` filled in every row.
-        classes: class names in their order; a clip's label is its position here.
+        classes: class names in their order; a class's number is its position here; none for the regressions.
         summary: {files, ok, failed, reasons: {reason: count}}.
-        digest: of the contents and labels, whatever the folder is called.
+        digest: of the contents and targets, whatever the folder is called.
         split_digest: of who is in which split.
         leaks: near-duplicates that lie in different splits; empty without a split.
+        task: what the targets are for.
     """
 
     table: pd.DataFrame
@@ -39,6 +47,7 @@ class Ingested:
     digest: str
     split_digest: str
     leaks: list[Leak] = field(default_factory=list)
+    task: str = "label"
 
     def files(self, split: str) -> list[ClipFile]:
         """The readable clips of one split, in the catalog's order."""
@@ -52,7 +61,11 @@ class Ingested:
 
 
 def ingest(
-    config: DataConfig, out: Path | None = None, split: bool = True, policy: catalog.Policy | None = None
+    config: DataConfig,
+    out: Path | None = None,
+    split: bool = True,
+    policy: catalog.Policy | None = None,
+    task: str = "label",
 ) -> Ingested:
     """Read a data set. Interrupted, the same call goes on where it was.
 
@@ -61,23 +74,25 @@ def ingest(
         policy: which files give a clip.
         out: also write the catalog there (Parquet, or CSV by its suffix).
         split: False leaves the splits as the list gives them (a set to be evaluated as a whole).
+        task: what is to be learned: decides which lists are read.
 
     Raises:
         DataError: there is nothing to learn from: no files, fewer than two classes, nothing that decodes.
     """
     if out is not None:
         catalog.check_suffix(out)
-    listing = layouts.discover(config)
+    listing = layouts.discover(config, task)
     say(f"layout {listing.kind}: {len(listing.entries)} clips")
     for note in listing.notes:
         say(note)
-    classes = sorted({entry.label for entry in listing.entries})
-    if split and len(classes) < 2:
+    classes = classes_of(listing.entries)
+    if split and len(classes) == 1:
         raise DataError(f"{config.root} has the one class '{classes[0]}'; a classifier needs at least two")
     with bar("decoding", len(listing.entries)) as advance:
         table = catalog.build(listing.entries, policy, progress=advance)
     summary = catalog.summary(table)
     _report_failures(table, summary, len(listing.ignored))
+    _report_late_targets(table)
     if summary["ok"] == 0:
         raise DataError(f"{config.root}: none of the {summary['files']} files can be decoded")
     table = splits.assign(table, config) if split else table.assign(unit=splits.units_of(table))
@@ -85,7 +100,13 @@ def ingest(
     if out is not None:
         catalog.write(table, out)
     split_digest = splits.split_digest(table) if split else ""
-    return Ingested(table, classes, summary, catalog.digest(table), split_digest, leaks)
+    return Ingested(table, classes, summary, catalog.digest(table), split_digest, leaks, task)
+
+
+def classes_of(entries: Sequence[Entry]) -> list[str]:
+    """The classes that occur, of clips or of their moments, in their order; none where there are values."""
+    found = {entry.label for entry in entries if not entry.target}
+    return sorted(found.union(*(class_seconds(entry.target, math.inf) for entry in entries)))
 
 
 def find_leaks(table: pd.DataFrame) -> list[Leak]:
@@ -102,13 +123,13 @@ def find_leaks(table: pd.DataFrame) -> list[Leak]:
 
 
 def clip_files(rows: pd.DataFrame, classes: list[str]) -> list[ClipFile]:
-    """Rows of a catalog as files to read; a label outside `classes` becomes -1."""
+    """Rows of a catalog as files to read; a class outside `classes` becomes -1."""
     number = {name: index for index, name in enumerate(classes)}
-    columns = (rows[name].tolist() for name in ("path", "label", "duration", "clip", "first"))
+    columns = (rows[name].tolist() for name in ("path", "label", "target", "duration", "clip", "first"))
     known = rows["times"].tolist() if "times" in rows else [times for times, _ in catalog.details(rows)]
     return [
-        ClipFile(path, number.get(label, -1), np.asarray(times, dtype=np.float64), duration, clip, first)
-        for (path, label, duration, clip, first), times in zip(zip(*columns, strict=True), known, strict=True)
+        ClipFile(path, read_target(text, label, number), np.asarray(times, dtype=np.float64), duration, clip, first)
+        for (path, label, text, duration, clip, first), times in zip(zip(*columns, strict=True), known, strict=True)
     ]
 
 
@@ -116,6 +137,22 @@ def failures(rows: pd.DataFrame) -> list[dict[str, str]]:
     """Path, reason and detail of each row, as reports show them."""
     columns = (rows[name].tolist() for name in ("path", "status", "detail"))
     return [{"path": path, "reason": reason, "detail": detail} for path, reason, detail in zip(*columns, strict=True)]
+
+
+def _report_late_targets(table: pd.DataFrame) -> None:
+    """Targets after the end of their file are most often frame numbers where seconds are wanted."""
+    rows = table[(table["status"] == "ok") & (table["target"] != "")]
+    late = [
+        (path, moment, duration)
+        for path, text, duration in zip(rows["path"], rows["target"], rows["duration"], strict=True)
+        if (moment := latest(text)) > duration + LATE
+    ]
+    if late:
+        path, moment, duration = late[0]
+        say(
+            f"{len(late)} of {len(rows)} files have targets after their end, such as {path}: {moment:g} s in a file of "
+            f"{duration:.1f} s; are the times in the list seconds after the first frame?"
+        )
 
 
 def _report_failures(table: pd.DataFrame, summary: dict[str, Any], ignored: int) -> None:

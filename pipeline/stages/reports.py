@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +16,34 @@ if TYPE_CHECKING:  # what a command prints must not cost it the imports of the o
 
 
 def ingest_text(result: Ingested, out: Path | None) -> str:
-    """Clips per class and split, the reasons of failed files, the digests."""
-    splits = ("train", "val", "test")
-    counts = result.table.groupby(["label", "split"]).size()
-    rows = [[name, *(str(int(counts.get((name, split), 0))) for split in splits)] for name in result.classes]
-    rows.append(["all", *(str(int((result.table["split"] == split).sum())) for split in splits)])
-    lines = [text_table(["class", *splits], rows), _counts_text(result.summary)]
+    """Clips per class and split (over time: seconds), or what values they have; failed files' reasons, the digests."""
+    lines = [_split_text(result), _counts_text(result.summary)]
     lines.append(f"units that never straddle a split: {result.table['unit'].nunique()}")
     lines.append(f"near-duplicates in different splits: {len(result.leaks)}")
     lines.append(f"dataset digest {result.digest[:12]}, split digest {result.split_digest[:12]}")
     if out is not None:
         lines.append(f"catalog {out}")
     return "\n".join(lines)
+
+
+def _split_text(result: Ingested) -> str:
+    from pipeline.data.strata import class_counts, extremes, seconds_of_classes
+
+    names = ("train", "val", "test")
+    parts = {name: result.table[result.table["split"] == name] for name in names}
+    everything = ["all", *(str(len(part)) for part in parts.values())]
+    if result.task == "label":
+        counts = {name: class_counts(part, result.classes) for name, part in parts.items()}
+        rows = [[label, *(str(counts[name][label]) for name in names)] for label in result.classes]
+        return text_table(["class", *names], [*rows, everything])
+    decoded = {name: part[part["status"] == "ok"] for name, part in parts.items()}
+    if result.task == "frame_label":
+        seconds = {name: seconds_of_classes(part, result.classes) for name, part in decoded.items()}
+        rows = [[label, *(f"{seconds[name].get(label, 0.0):.1f} s" for name in names)] for label in result.classes]
+        return text_table(["class", *names], [*rows, ["clips", *everything[1:]]])
+    values = {name: extremes(part) for name, part in decoded.items()}
+    rows = [[key, *(f"{values[name].get(key, math.nan):.4g}" for name in names)] for key in ("min", "mean", "max")]
+    return text_table(["value", *names], [*rows, ["clips", *everything[1:]]])
 
 
 def extract_text(result: Extracted) -> str:

@@ -93,8 +93,13 @@ def train(config: Config, out: str | Path | None = None, fresh: bool = False, re
 
 
 def _train_in(folder: Path, config: Config, state: TrainingState | None, fresh: bool, device: torch.device) -> Trained:
-    data = ingest(config.data, policy=Policy(config.limits, config.video.partial))
+    data = ingest(config.data, policy=Policy(config.limits, config.video.partial), task=config.task)
     _check_data(data, config.data.allow_leak)
+    if moving := moved_by(config):
+        say(
+            f"{' and '.join(moving)} moves what training clips show, and their values do not follow: right for counts "
+            "and durations, wrong for positions, sizes, directions and speeds (docs/tasks.md)"
+        )
     if state is not None and state.classes != data.classes:
         raise DataError(
             f"{folder}: the classes changed since this training began: before {', '.join(state.classes)}; "
@@ -198,8 +203,17 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
+def moved_by(config: Config) -> list[str]:
+    """Augmentations that are on and move what a number may be about; none where no number is learned."""
+    augmentation = config.augmentation
+    if not config.task.endswith("regression") or (config.encoder.frozen and augmentation.views == 1):
+        return []
+    drawn = {"crop": augmentation.crop < 1, "flip": augmentation.flip > 0, "rotate": augmentation.rotate > 0}
+    return [f"augmentation.{name} {getattr(augmentation, name):g}" for name, on in drawn.items() if on]
+
+
 def _check_data(data: Ingested, allow_leak: bool) -> None:
-    if len(data.classes) < 2:
+    if len(data.classes) == 1:
         raise DataError(f"only one class, '{data.classes[0]}': there is nothing to tell apart")
     for split in ("train", "test"):
         if not data.files(split):

@@ -20,7 +20,8 @@ SPLIT_NAMES = {
 class Entry:
     """One clip as the dataset names it: its path, its label, and its group and split where they are known.
 
-    `start` and `end` are seconds after the file's first frame; None: from its beginning, to its end.
+    `start` and `end` are seconds after the file's first frame; None: from its beginning, to its end. `target` is what
+    the clip is to be taken for where that is no label, see `data/target_text.py`; the label is empty then.
     """
 
     path: str
@@ -29,6 +30,7 @@ class Entry:
     split: str | None
     start: float | None = None
     end: float | None = None
+    target: str = ""
 
 
 @dataclass(frozen=True)

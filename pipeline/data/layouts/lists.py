@@ -6,7 +6,8 @@ import csv
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pipeline.config import DataConfig
@@ -15,34 +16,56 @@ from pipeline.errors import DataError
 from pipeline.video.images import suffix
 
 LIST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
-COLUMNS = ("path", "label", "group", "split", "start", "end")
+COLUMNS = ("path", "label", "group", "split", "start", "end", "time", "value")
 
 Row = tuple[str, dict[str, Any]]
 """Where it stands, as "line 3" or "row 3", and its values by column."""
 
 
-def listed(root: str, data: DataConfig) -> Listing:
-    """The clips of a list: `data.annotations`, or the root itself, or the clips.csv (.tsv, .jsonl, .parquet) in it.
+def listed(
+    root: str,
+    data: DataConfig,
+    needed: Sequence[str] = ("path", "label"),
+    read: Callable[[str, str, dict[str, Any], str], Entry] | None = None,
+) -> Listing:
+    """The clips of a list, one per row. See `list_place`.
 
-    Paths are relative to the list's folder; those of `data.annotations` to the root. A file that does not exist stays
-    an entry: the catalog says so, and it counts in the coverage.
+    A file that does not exist stays an entry: the catalog says so, and it counts in the coverage.
+
+    Args:
+        needed: the columns without which there is nothing to read.
+        read: from the list, where a row stands, the row and the folder of the paths to an entry; None: with a label.
     """
-    inside = os.path.isdir(root)
-    path = os.path.expanduser(data.annotations) if data.annotations and inside else list_in(root) if inside else root
-    if path is None:
-        raise DataError(f"{root} holds no list; name it clips.csv, clips.tsv, clips.jsonl or clips.parquet")
-    base = root if data.annotations and inside else os.path.dirname(path)
+    path, base = list_place(root, data)
     entries: list[Entry] = []
     seen: dict[str, list[tuple[str, Entry]]] = {}
-    for where, row in read_rows(path, ("path", "label")):
-        entry = _entry(path, where, row, base)
+    for where, row in read_rows(path, needed):
+        entry = (read or _labelled)(path, where, row, base)
         same = seen.setdefault(os.path.normpath(entry.path), [])
         _refuse_twice(path, where, entry, same, str(row["path"]))
         same.append((where, entry))
         entries.append(entry)
     if not entries:
-        raise DataError(f"{path} lists no clips; add lines of path,label")
+        raise DataError(f"{path} lists no clips; add lines of {','.join(needed)}")
     return Listing(entries, [], "list")
+
+
+def list_place(root: str, data: DataConfig) -> tuple[str, str]:
+    """The list, and the folder that its paths are relative to.
+
+    It is `data.annotations`, with paths relative to the root, or the root itself, or the clips.csv (.tsv, .jsonl,
+    .parquet) in it, with paths relative to its folder.
+
+    Raises:
+        DataError: there is none.
+    """
+    inside = os.path.isdir(root)
+    if data.annotations and inside:
+        return os.path.expanduser(data.annotations), root
+    path = list_in(root) if inside else root
+    if path is None:
+        raise DataError(f"{root} holds no list; name it clips.csv, clips.tsv, clips.jsonl or clips.parquet")
+    return path, os.path.dirname(path)
 
 
 def list_in(folder: str) -> str | None:
@@ -73,7 +96,7 @@ def read_rows(path: str, needed: Sequence[str]) -> list[Row]:
         raise DataError(f"{path} is not UTF-8 text; save it as UTF-8") from error
     except (OSError, ValueError, csv.Error) as error:  # what pyarrow raises is a ValueError too
         raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    lacking = [name for name in needed if name not in columns]
+    lacking = [name for name in needed if name not in columns] if rows or kind != ".jsonl" else []
     if lacking:
         first = "its first line" if kind in (".csv", ".tsv") else "every row"
         raise DataError(f"{path} lacks the column {' and '.join(lacking)}; {first} must name {' and '.join(needed)}")
@@ -103,7 +126,7 @@ def _read_json_lines(path: str) -> tuple[list[str], list[Row]]:
                 raise DataError(f"{path}, line {number}: no JSON object; give one object a line")
             rows.append((f"line {number}", {key.strip().lower(): value for key, value in values.items()}))
     # a row without a path is an error of its own line, not of the whole file
-    return (["path", "label"] if not rows else list({name: None for _, row in rows for name in row})), rows
+    return list({name: None for _, row in rows for name in row}), rows
 
 
 def _read_parquet(path: str) -> tuple[list[str], list[Row]]:
@@ -119,22 +142,43 @@ def _read_parquet(path: str) -> tuple[list[str], list[Row]]:
     ]
 
 
-def _entry(path: str, where: str, row: dict[str, Any], base: str) -> Entry:
-    """One row of a list. A short line of a CSV file has None for what it lacks."""
-    values = {name: _text(path, where, name, row.get(name)) for name in ("path", "label", "group", "split")}
-    for name in ("path", "label"):
-        if not values[name]:
-            raise DataError(f"{path}, {where}: the {name} is empty; fill it in or remove the line")
+def _labelled(path: str, where: str, row: dict[str, Any], base: str) -> Entry:
+    entry = row_entry(path, where, row, base)
+    label = row_text(path, where, "label", row.get("label"))
+    if not label:
+        raise DataError(f"{path}, {where}: the label is empty; fill it in or remove the line")
+    return replace(entry, label=label)
+
+
+def row_entry(path: str, where: str, row: dict[str, Any], base: str) -> Entry:
+    """What any row of a list says, its label left empty. A short line of a CSV file has None for what it lacks.
+
+    Raises:
+        DataError: no path, no split's name, no moments.
+    """
+    values = {name: row_text(path, where, name, row.get(name)) for name in ("path", "group", "split")}
+    if not values["path"]:
+        raise DataError(f"{path}, {where}: the path is empty; fill it in or remove the line")
     split = SPLIT_NAMES.get(values["split"].lower()) if values["split"] else None
     if values["split"] and split is None:
         raise DataError(f"{path}, {where}: split '{values['split']}'; choose train, val, test or leave it empty")
+    start, end = row_bounds(path, where, row)
+    return Entry(os.path.join(base, values["path"]), "", values["group"] or None, split, start, end)
+
+
+def row_bounds(path: str, where: str, row: dict[str, Any]) -> tuple[float | None, float | None]:
+    """Start and end in seconds, None where they are not given.
+
+    Raises:
+        DataError: no seconds, or no time between them.
+    """
     start, end = (seconds(path, where, name, row.get(name)) for name in ("start", "end"))
     if end is not None and end <= (start or 0.0):
         raise DataError(f"{path}, {where}: end {end:g} is not after start {start or 0.0:g}; give seconds, start < end")
-    return Entry(os.path.join(base, values["path"]), values["label"], values["group"] or None, split, start, end)
+    return start, end
 
 
-def _text(path: str, where: str, name: str, value: Any) -> str:
+def row_text(path: str, where: str, name: str, value: Any) -> str:
     """A value as text; a number is taken for its digits, since class 3 is often written as 3."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
@@ -145,7 +189,7 @@ def _text(path: str, where: str, name: str, value: Any) -> str:
 
 def seconds(path: str, where: str, name: str, value: Any) -> float | None:
     """A moment in seconds, or None where there is none."""
-    text = _text(path, where, name, value)
+    text = row_text(path, where, name, value)
     if not text:
         return None
     try:
