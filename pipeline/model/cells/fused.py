@@ -1,0 +1,95 @@
+"""PyTorch's own RNN, GRU and LSTM as layers: the reference, and the fastest where nothing else is asked for."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from pipeline.config import RecurrentConfig
+from pipeline.model.cells.initialise import forget_biases, orthogonal_, xavier_
+from pipeline.model.cells.lstm_scan import lstm_gates
+from pipeline.model.cells.regularise import drop_weights
+from pipeline.model.cells.steps import State
+
+
+class FusedLayer(nn.Module):
+    """`torch.nn.RNN` (tanh, or rectified from the identity: Le et al. 2015), `GRU` or `LSTM`, one layer, one direction.
+
+    Args:
+        input_size: D.
+        config: kind (rnn, irnn, gru, lstm), hidden, proj_size, weight_dropout and the initialisation are read.
+
+    Attributes:
+        output_size: H; proj_size where it is set.
+    """
+
+    def __init__(self, input_size: int, config: RecurrentConfig) -> None:
+        super().__init__()
+        self.output_size = config.proj_size or config.hidden
+        self.net: nn.RNNBase
+        if config.kind == "gru":
+            self.net = nn.GRU(input_size, config.hidden, batch_first=True)
+        elif config.kind == "lstm":
+            self.net = nn.LSTM(input_size, config.hidden, batch_first=True, proj_size=config.proj_size)
+        else:
+            nonlinearity = "relu" if config.kind == "irnn" else "tanh"
+            self.net = nn.RNN(input_size, config.hidden, batch_first=True, nonlinearity=nonlinearity)
+        self.weight_dropout = config.weight_dropout
+        if config.initialisation != "default":
+            _initialise(self.net, config)
+
+    def forward(self, x: Tensor, lengths: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """See `pipeline.model.cells`. The state is (h,), an LSTM's (h, c)."""
+        given = None if state is None else tuple(part.unsqueeze(0) for part in state)
+        before = given[0] if given is not None and len(given) == 1 else given
+        whole = int(lengths.min()) == x.shape[1]
+        steps = x if whole else pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        weights = {}
+        if self.weight_dropout and self.training:
+            weights["weight_hh_l0"] = drop_weights(self.net.weight_hh_l0, self.weight_dropout, True)
+        hidden, after = functional_call(self.net, weights, (steps, before)) if weights else self.net(steps, before)
+        if not whole:
+            hidden = pad_packed_sequence(hidden, batch_first=True, total_length=x.shape[1])[0]
+        return hidden, tuple(part.squeeze(0) for part in (after if isinstance(after, tuple) else (after,)))
+
+    @torch.no_grad()
+    def gates(self, x: Tensor, lengths: Tensor, state: State | None = None) -> dict[str, Tensor]:
+        """Values of the gates (B, T, H) by name; none for an RNN."""
+        net = self.net
+        if isinstance(net, nn.RNN):
+            return {}
+        hidden, _ = self(x, lengths, state)
+        start = hidden.new_zeros(len(x), 1, self.output_size) if state is None else state[0].unsqueeze(1)
+        before = torch.cat([start, hidden[:, :-1]], 1)
+        if isinstance(net, nn.GRU):
+            pre = [x @ w.t() + b for w, b in ((net.weight_ih_l0, net.bias_ih_l0),)][0].chunk(3, -1)
+            rec = (before @ net.weight_hh_l0.t() + net.bias_hh_l0).chunk(3, -1)
+            return {"reset": torch.sigmoid(pre[0] + rec[0]), "update": torch.sigmoid(pre[1] + rec[1])}
+        pre = x @ net.weight_ih_l0.t() + before @ net.weight_hh_l0.t() + net.bias_ih_l0 + net.bias_hh_l0
+        return lstm_gates(pre)
+
+
+@torch.no_grad()
+def _initialise(net: nn.RNNBase, config: RecurrentConfig) -> None:
+    """Xavier input weights, orthogonal or identity recurrent weights, zero biases, gates open as configured.
+
+    PyTorch adds two biases per gate: one of them gets the value, the other stays 0.
+    """
+    size = config.hidden
+    for name, parameter in net.named_parameters():
+        if name.startswith("weight_ih"):
+            xavier_(parameter, size)
+        elif name.startswith("weight_hr"):
+            nn.init.xavier_uniform_(parameter)
+        elif name.startswith("weight_hh") and config.kind == "irnn":
+            nn.init.eye_(parameter)
+        elif name.startswith("weight_hh"):
+            orthogonal_(parameter, size)
+        else:
+            parameter.zero_()
+    if isinstance(net, nn.LSTM):  # gates: input, forget, cell, output
+        net.bias_ih_l0[size : 2 * size], net.bias_ih_l0[:size] = forget_biases(config, size)
+    elif isinstance(net, nn.GRU) and config.initialisation == "chrono":  # reset, update (1 keeps the state), new
+        net.bias_ih_l0[size : 2 * size] = forget_biases(config, size)[0]

@@ -1,0 +1,32 @@
+"""Dropout for recurrent layers: kept over time, on weights, or of changes of the state."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class LockedDropout(nn.Dropout):
+    """Dropout whose mask is drawn once per clip and holds at all its steps (Gal and Ghahramani 2016)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) to the same; another shape as `torch.nn.Dropout` does it."""
+        if x.ndim != 3 or not self.training:
+            return super().forward(x)
+        return x * F.dropout(torch.ones_like(x[:, :1]), self.p)
+
+
+def dropout(rate: float, variational: bool) -> nn.Dropout:
+    """The dropout that a configuration asks for."""
+    return LockedDropout(rate) if variational else nn.Dropout(rate)
+
+
+def drop_weights(weight: Tensor, rate: float, training: bool) -> Tensor:
+    """DropConnect on recurrent weights, the same ones at all steps of an update (Merity et al. 2018)."""
+    return F.dropout(weight, rate, training) if rate else weight
+
+
+def zoneout(rate: float, training: bool, like: Tensor) -> Tensor:
+    """Shares of their former value that units keep, shaped as `like`: 0 or 1 at random; their mean in evaluation."""
+    return torch.bernoulli(torch.full_like(like, rate)) if training else like.new_tensor(rate)

@@ -1,0 +1,29 @@
+"""What all recurrent layers do with their steps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+State = tuple[Tensor, ...]
+"""A layer's state: tensors (B, ...), handed in and out, never kept on the module."""
+
+
+def last_step(sequence: Tensor, lengths: Tensor) -> Tensor:
+    """The value (B, ...) after each clip's last valid step.
+
+    Args:
+        sequence: (T, B, ...).
+        lengths: int64 (B), 1..T, on the CPU.
+    """
+    if int(lengths.min()) == len(sequence):
+        return sequence[-1]
+    return sequence[lengths.to(sequence.device) - 1, torch.arange(sequence.shape[1], device=sequence.device)]
+
+
+def reverse(x: Tensor, lengths: Tensor) -> Tensor:
+    """Each clip (B, T, D) read backwards, its padding left at its end; its own inverse."""
+    steps = torch.arange(x.shape[1], device=x.device)
+    ends = lengths.to(x.device).unsqueeze(1)
+    order = torch.where(steps < ends, ends - 1 - steps, steps)
+    return x.gather(1, order.unsqueeze(-1).expand_as(x))
