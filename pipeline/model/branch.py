@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.config import RecurrentConfig
 from pipeline.errors import ConfigError
+from pipeline.model.cells.regularise import dropout
 from pipeline.model.pooling import Pooling
 from pipeline.model.recurrent import Recurrent, valid_mask
 
@@ -62,10 +63,17 @@ class Branch(nn.Module):
             vector is normalised by itself (Ba et al. 2016). An early version of the demo reached 0.43 with it in 12
             epochs, 0.26 without.
         per_moment: answer at each moment, from its hidden vector alone: there is no pooling.
+        grid: cells per side of the feature map that a moment's vector is.
     """
 
     def __init__(
-        self, size: int, outputs: int, config: RecurrentConfig, moving: bool = False, per_moment: bool = False
+        self,
+        size: int,
+        outputs: int,
+        config: RecurrentConfig,
+        moving: bool = False,
+        per_moment: bool = False,
+        grid: int = 1,
     ) -> None:
         super().__init__()
         self.standardisation = Standardisation(size)
@@ -74,8 +82,8 @@ class Branch(nn.Module):
         if config.projection:
             self.projection = nn.Sequential(nn.Linear(size, config.projection), nn.ReLU())
             size = config.projection
-        self.dropout = nn.Dropout(config.dropout)
-        self.recurrent = Recurrent(size, config)
+        self.dropout = dropout(config.dropout, config.variational)
+        self.recurrent = Recurrent(size, config, grid)
         hidden = self.recurrent.output_size
         self.pooling = None if per_moment else Pooling(config.pooling, hidden, self.recurrent.bidirectional)
         self.output = nn.Linear(hidden, outputs)

@@ -36,6 +36,7 @@ class Classifier(nn.Module):
         config: the recurrence.
         per_moment: an answer at each moment: (B, T, K) instead of (B, K).
         numeric: the answers are numbers, not classes.
+        grids: stream name -> cells per side of the feature map that its vectors are; where none is named, 1.
 
     Attributes:
         streams: names of the streams.
@@ -55,6 +56,7 @@ class Classifier(nn.Module):
         config: RecurrentConfig,
         per_moment: bool = False,
         numeric: bool = False,
+        grids: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.streams = tuple(sizes)
@@ -62,7 +64,10 @@ class Classifier(nn.Module):
         self.encoders = nn.ModuleDict(dict(encoders))
         moving = {name for name, encoder in encoders.items() if not encoder.frozen}
         self.branches = nn.ModuleDict(
-            {name: Branch(size, outputs, config, name in moving, per_moment) for name, size in sizes.items()}
+            {
+                name: Branch(size, outputs, config, name in moving, per_moment, (grids or {}).get(name, 1))
+                for name, size in sizes.items()
+            }
         )
         if numeric:
             self.register_buffer("target_mean", torch.zeros(()))
@@ -211,12 +216,13 @@ def build_classifier(config: Config, classes: int, load: bool = True) -> Classif
         WeightsError: the weights are missing or do not fit.
     """
     sizes: dict[str, int] = {}
+    grids: dict[str, int] = {}
     encoders: dict[str, Encoder] = {}
     for name in config.video.stream_names:
         if name == "flow" and config.flow.form == "grid":
-            sizes[name] = 2 * config.flow.grid**2
+            sizes[name], grids[name] = 2 * config.flow.grid**2, config.flow.grid
             continue
         encoders[name] = build_encoder(config.encoder, load, config.video.size)
-        sizes[name] = encoders[name].dim
+        sizes[name], grids[name] = encoders[name].dim, config.encoder.grid
     outputs = 1 if config.numeric else classes
-    return Classifier(sizes, encoders, outputs, config.recurrent, config.per_moment, config.numeric)
+    return Classifier(sizes, encoders, outputs, config.recurrent, config.per_moment, config.numeric, grids)

@@ -28,13 +28,15 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
 
 
 class Pooling(nn.Module):
-    """Last valid step, mean, maximum, or learned attention over the valid steps.
+    """Last valid step, mean, maximum, learned attention over the valid steps, or a mean that grows with time.
+
+    linear weighs step t with t, so that what is known late counts more (Ng et al. 2015).
 
     Attention is that of Yang et al., Hierarchical Attention Networks (2016): a step's score is the product
     of a learned vector with tanh(W h + b).
 
     Args:
-        kind: last, mean, max or attention.
+        kind: last, mean, max, attention or linear.
         size: H, size of a hidden vector.
         bidirectional: the second half of each vector comes from reading backwards, whose last step is the
             clip's first; only `last` needs to know.
@@ -59,6 +61,9 @@ class Pooling(nn.Module):
         hidden = hidden.masked_fill(~mask, 0.0)
         if self.kind == "mean":
             return hidden.sum(1) / mask.sum(1).to(hidden.dtype)
+        if self.kind == "linear":
+            growing = mask.cumsum(1).masked_fill(~mask, 0).to(hidden.dtype)
+            return (growing * hidden).sum(1) / growing.sum(1)
         return (self.weights(hidden, lengths).unsqueeze(-1) * hidden).sum(1)
 
     def weights(self, hidden: Tensor, lengths: Tensor) -> Tensor:
@@ -83,6 +88,10 @@ class Pooling(nn.Module):
         if self.kind == "mean":
             mean, count = (torch.zeros_like(hidden), 0) if state is None else state
             mean = mean + (hidden - mean) / (count + 1)
+            return mean, (mean, count + 1)
+        if self.kind == "linear":
+            mean, count = (torch.zeros_like(hidden), 0) if state is None else state
+            mean = mean + (hidden - mean) * (2 / (count + 2))  # step n weighs n of 1 + ... + n
             return mean, (mean, count + 1)
         return self._attend(hidden, state)
 

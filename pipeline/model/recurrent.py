@@ -1,20 +1,18 @@
-"""What happens over time: stacked RNN, GRU or LSTM whose state is a value, handed in and out."""
+"""What happens over time: stacked recurrent layers whose state is a value, handed in and out."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from pipeline.config import RecurrentConfig
+from pipeline.model.cells import build_layer
+from pipeline.model.cells.regularise import dropout
+from pipeline.model.cells.steps import State as LayerState
+from pipeline.model.cells.steps import reverse
 
-State = Tensor | tuple[Tensor, Tensor] | None
-
-KINDS: dict[str, type[nn.RNN | nn.GRU | nn.LSTM]] = {
-    "rnn": nn.RNN,
-    "gru": nn.GRU,
-    "lstm": nn.LSTM,
-}
+State = tuple[LayerState, ...] | None
+"""One entry per layer; None at a clip's start, and for kind none."""
 
 
 def valid_mask(lengths: Tensor, steps: int, device: torch.device) -> Tensor:
@@ -36,36 +34,38 @@ class Recurrent(nn.Module):
 
     The module keeps no state between calls: whoever feeds a clip in pieces hands the state of one call to
     the next, and a clip that is whole starts from None. T steps at once, in chunks or one at a time give the
-    same numbers.
+    same numbers. It computes in float32 at least, whatever the precision around it: a cell state is a sum over many
+    steps, of which bfloat16 would lose the small terms.
 
     Args:
         input_size: D, size of a step's vector.
-        config: kind (none: the steps pass unchanged), hidden, layers, bidirectional, dropout, forget_bias.
+        config: kind (none: the steps pass unchanged), sizes, and everything else of the section but pooling.
+        grid: cells per side of the feature map that a step's vector is, read by conv_lstm: D = C * grid * grid.
 
     Attributes:
         output_size: H, size of a hidden vector; both directions together where there are two.
         bidirectional: a recurrence that reads both ways.
         streamable: can be fed step by step.
+        layers: the forward layers, the lowest first; see `pipeline.model.cells`.
+        backward_layers: as many that read backwards; none unless bidirectional.
     """
 
-    def __init__(self, input_size: int, config: RecurrentConfig) -> None:
+    def __init__(self, input_size: int, config: RecurrentConfig, grid: int = 1) -> None:
         super().__init__()
         self.kind = config.kind
         self.bidirectional = config.bidirectional and config.kind != "none"
         self.streamable = not self.bidirectional
-        self.output_size = input_size
-        if self.kind == "none":
-            return
-        self.output_size = config.hidden * (2 if self.bidirectional else 1)
-        self.net = KINDS[self.kind](
-            input_size,
-            config.hidden,
-            config.layers,
-            batch_first=True,
-            dropout=config.dropout if config.layers > 1 else 0.0,
-            bidirectional=self.bidirectional,
-        )
-        initialise(self.net, config.forget_bias)
+        self.residual, self.truncate = config.residual, config.truncate
+        self.layers, self.backward_layers = nn.ModuleList(), nn.ModuleList()
+        self.dropout = dropout(config.dropout, config.variational)
+        size = input_size
+        for _ in range(config.layers if self.kind != "none" else 0):
+            layer = build_layer(size, config, grid)
+            self.layers.append(layer)
+            if self.bidirectional:
+                self.backward_layers.append(build_layer(size, config, grid))
+            size = layer.output_size * (2 if self.bidirectional else 1)
+        self.output_size = size
 
     def forward(self, x: Tensor, lengths: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Read T steps.
@@ -76,37 +76,59 @@ class Recurrent(nn.Module):
             state: what the previous call returned, or None at a clip's start.
 
         Returns:
-            Hidden vectors (B, T, H), exactly 0 in the padding; the state after each clip's last valid step
-            (None for kind none, the hidden state (layers, B, hidden) for rnn and gru, and the pair with the
-            cell state for lstm).
+            Hidden vectors (B, T, H), exactly 0 in the padding; the state after each clip's last valid step, a tuple
+            with the state of each layer (None for kind none and where bidirectional).
+
+        Raises:
+            ValueError: a state for a bidirectional recurrence, which reads whole clips alone.
         """
-        steps = x.shape[1]
-        if self.kind == "none":
-            return x.masked_fill(~valid_mask(lengths, steps, x.device).unsqueeze(-1), 0.0), None
-        if int(lengths.min()) == steps:
-            return self.net(x, state)
-        packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        hidden, after = self.net(packed, state)
-        return pad_packed_sequence(hidden, batch_first=True, total_length=steps)[0], after
+        if state is not None and self.bidirectional:
+            raise ValueError("a bidirectional recurrence reads whole clips and takes no state")
+        padding = ~valid_mask(lengths, x.shape[1], x.device).unsqueeze(-1)
+        x = x.masked_fill(padding, 0.0)
+        if not self.layers:
+            return x, None
+        with torch.autocast(x.device.type, enabled=False):
+            x = x if x.dtype == torch.float64 else x.float()
+            return self._stack(x, lengths.cpu(), padding, state)
+
+    def _stack(self, x: Tensor, lengths: Tensor, padding: Tensor, state: State) -> tuple[Tensor, State]:
+        after: list[LayerState] = []
+        for depth, layer in enumerate(self.layers):
+            below = self.dropout(x) if depth else x
+            hidden, last = self._run(layer, below, lengths, state[depth] if state else None)
+            after.append(last)
+            if self.bidirectional:
+                turned, _ = self.backward_layers[depth](reverse(below, lengths), lengths, None)
+                hidden = torch.cat([hidden, reverse(turned, lengths)], -1)
+            if self.residual and hidden.shape == x.shape:
+                hidden = hidden + x
+            x = hidden.masked_fill(padding, 0.0)
+        return x, None if self.bidirectional else tuple(after)
+
+    def _run(self, layer: nn.Module, x: Tensor, lengths: Tensor, state: LayerState | None) -> tuple[Tensor, LayerState]:
+        """One layer; in training the gradient of its state is cut every `truncate` steps (Williams and Peng 1990)."""
+        if not (self.truncate and self.training and x.shape[1] > self.truncate):
+            hidden, after = layer(x, lengths, state)
+            return hidden, after
+        pieces = []
+        for start in range(0, x.shape[1], self.truncate):
+            piece = x[:, start : start + self.truncate]
+            left = (lengths - start).clamp(0, piece.shape[1])
+            hidden, reached = layer(piece, left.clamp(min=1), state)
+            state = _where_left(left > 0, reached, state)
+            pieces.append(hidden)
+            if start + self.truncate < x.shape[1]:
+                state = tuple(part.detach() for part in state)
+        assert state is not None
+        return torch.cat(pieces, 1), state
 
 
-@torch.no_grad()
-def initialise(net: nn.RNNBase, forget_bias: float) -> None:
-    """Xavier input weights, orthogonal recurrent weights, zero biases, an LSTM's forget gate open.
-
-    Both kinds of weights are drawn gate by gate (a gate is a block of `hidden` rows), since a stacked matrix
-    that is orthogonal as a whole has gates that are not (Saxe et al. 2014). The forget bias is that of
-    Jozefowicz et al. (2015); PyTorch adds two biases per gate, so one of them gets it and the other stays 0.
-    """
-    size = net.hidden_size
-    for name, parameter in net.named_parameters():
-        if name.startswith("weight_ih"):
-            for gate in parameter.split(size):
-                nn.init.xavier_uniform_(gate)
-        elif name.startswith("weight_hh"):
-            for gate in parameter.split(size):
-                nn.init.orthogonal_(gate)
-        else:
-            parameter.zero_()
-            if isinstance(net, nn.LSTM) and name.startswith("bias_ih"):
-                parameter[size : 2 * size] = forget_bias  # gate order: input, forget, cell, output
+def _where_left(left: Tensor, reached: LayerState, before: LayerState | None) -> LayerState:
+    """The state reached, but the former one of clips that were over before this piece."""
+    if before is None or bool(left.all()):
+        return reached
+    rows = left.to(reached[0].device)
+    return tuple(
+        torch.where(rows.view(-1, *[1] * (new.ndim - 1)), new, old) for new, old in zip(reached, before, strict=True)
+    )

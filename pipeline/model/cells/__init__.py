@@ -9,3 +9,50 @@
   or one by one give the same numbers.
 - layer.gates(x, lengths, state): values of the gates by name, (B, T, H) each; empty where a layer has none.
 """
+
+from __future__ import annotations
+
+from typing import Protocol, cast
+
+from torch import Tensor, nn
+
+from pipeline.config import RecurrentConfig
+from pipeline.model.cells.fused import FusedLayer
+from pipeline.model.cells.layer_norm import LayerNormLSTMLayer
+from pipeline.model.cells.lstm import LSTMLayer
+
+
+class Layer(Protocol):
+    """What this module's docstring says, for type checkers; every layer is an `nn.Module`."""
+
+    output_size: int
+
+    def __call__(self, x: Tensor, lengths: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Read T steps."""
+
+    def gates(self, x: Tensor, lengths: Tensor, state: State | None = None) -> dict[str, Tensor]:
+        """Values of the gates by name, (B, T, H) each."""
+
+
+LAYERS: dict[str, type[nn.Module]] = {
+    "rnn": FusedLayer,
+    "irnn": FusedLayer,
+    "gru": FusedLayer,
+    "lstm": FusedLayer,
+    "peephole_lstm": LSTMLayer,
+    "coupled_lstm": LSTMLayer,
+    "layer_norm_lstm": LayerNormLSTMLayer,
+}
+
+
+def build_layer(input_size: int, config: RecurrentConfig, grid: int = 1) -> nn.Module:
+    """The layer of a configuration.
+
+    Args:
+        input_size: D.
+        config: the recurrence, of a kind other than none.
+        grid: cells per side of the feature map that a step's vector is; only conv_lstm reads it.
+    """
+    if config.kind == "lstm" and (config.zoneout or config.variational):
+        return LSTMLayer(input_size, config)  # what torch.nn.LSTM has not
+    return LAYERS[config.kind](input_size, config)

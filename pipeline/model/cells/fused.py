@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from pipeline.config import RecurrentConfig
@@ -12,6 +13,8 @@ from pipeline.model.cells.initialise import forget_biases, orthogonal_, xavier_
 from pipeline.model.cells.lstm_scan import lstm_gates
 from pipeline.model.cells.regularise import drop_weights
 from pipeline.model.cells.steps import State
+
+NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class FusedLayer(nn.Module):
@@ -63,11 +66,11 @@ class FusedLayer(nn.Module):
         hidden, _ = self(x, lengths, state)
         start = hidden.new_zeros(len(x), 1, self.output_size) if state is None else state[0].unsqueeze(1)
         before = torch.cat([start, hidden[:, :-1]], 1)
+        weight_ih, weight_hh, bias_ih, bias_hh = (getattr(net, f"{name}_l0") for name in NAMES)
+        pre = F.linear(x, weight_ih, bias_ih) + F.linear(before, weight_hh, bias_hh)
         if isinstance(net, nn.GRU):
-            pre = [x @ w.t() + b for w, b in ((net.weight_ih_l0, net.bias_ih_l0),)][0].chunk(3, -1)
-            rec = (before @ net.weight_hh_l0.t() + net.bias_hh_l0).chunk(3, -1)
-            return {"reset": torch.sigmoid(pre[0] + rec[0]), "update": torch.sigmoid(pre[1] + rec[1])}
-        pre = x @ net.weight_ih_l0.t() + before @ net.weight_hh_l0.t() + net.bias_ih_l0 + net.bias_hh_l0
+            reset, update, _ = torch.sigmoid(pre).chunk(3, -1)
+            return {"reset": reset, "update": update}
         return lstm_gates(pre)
 
 

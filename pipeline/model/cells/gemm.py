@@ -29,7 +29,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def times_transposed(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """a (M, K) @ b (N, K)^T + bias (N), without autograd."""
+    """The product of a (M, K) and the transposed b (N, K), plus bias (N), without autograd."""
     if not _suits(a, b):
         return F.linear(a, b, bias)
     product: Tensor = _onednn(a.contiguous(), b.contiguous(), bias, "none", [], "")
@@ -37,7 +37,9 @@ def times_transposed(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 def repeated(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
-    """x -> x (rows, K) @ weight (N, K)^T for many x: what is decided and laid out once is not done at every step."""
+    """A function from x (rows, K) to its product with the transposed weight (N, K), to be called at many steps: what can
+    be decided and laid out once is not done at each. Without autograd.
+    """
     if not _suits(weight, weight, rows):
         transposed = weight.t()
         return lambda x: x @ transposed

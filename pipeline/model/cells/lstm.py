@@ -29,8 +29,8 @@ class LSTMLayer(nn.Module):
 
     Attributes:
         output_size: H.
-        weight_ih (G * H, D), weight_hh (G * H, H), bias (G * H): gates in the order input, forget, cell, output (G = 4);
-            forget, cell, output (G = 3) where coupled.
+        weight_ih (G * H, D), weight_hh (G * H, H), bias (G * H): gates in the order input, forget, cell, output, or
+            forget, cell, output where coupled.
         peephole (3, H): to the input, forget and output gate, or None.
     """
 

@@ -17,7 +17,6 @@ from torch.autograd.function import once_differentiable
 
 from pipeline.model.cells.gemm import repeated, times_transposed
 
-
 CHUNK = 32
 """Steps whose backward factors are made at a time: few enough to stay in a processor's cache."""
 
@@ -155,8 +154,8 @@ class _Scan(torch.autograd.Function):
             dh, dc = _backward_steps(grad_pre[steps], weight, factors, *arriving, dh, dc, recurrent, *zones)
             if grad_peephole is not None:
                 of_gate = grad_pre[steps].view(*factors.new_cell.shape[:2], 4, -1)
-                seen = before[1][steps], before[1][steps], factors.new_cell
-                grad_peephole += torch.stack([(of_gate[:, :, g] * c).sum((0, 1)) for g, c in zip((0, 1, 3), seen, strict=True)])
+                for row, gate, seen in ((0, 0, before[1][steps]), (1, 1, before[1][steps]), (2, 3, factors.new_cell)):
+                    grad_peephole[row] += (of_gate[:, :, gate] * seen).sum((0, 1))
         seen_h = before[0] if recurrent is None else before[0] * recurrent
         grad_weight = times_transposed(grad_pre.flatten(0, 1).t(), seen_h.flatten(0, 1).t())
         return grad_pre, grad_weight, grad_peephole, dh, dc, None, None, None, None
