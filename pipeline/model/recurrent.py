@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from pipeline.config import RecurrentConfig
 from pipeline.model.cells import build_layer
 from pipeline.model.cells.regularise import dropout
+from pipeline.model.cells.steps import Layer, reverse
 from pipeline.model.cells.steps import State as LayerState
-from pipeline.model.cells.steps import reverse
 
 State = tuple[LayerState, ...] | None
 """One entry per layer; None at a clip's start, and for kind none."""
@@ -96,7 +98,7 @@ class Recurrent(nn.Module):
         after: list[LayerState] = []
         for depth, layer in enumerate(self.layers):
             below = self.dropout(x) if depth else x
-            hidden, last = self._run(layer, below, lengths, state[depth] if state else None)
+            hidden, last = self._run(cast(Layer, layer), below, lengths, state[depth] if state else None)
             after.append(last)
             if self.bidirectional:
                 turned, _ = self.backward_layers[depth](reverse(below, lengths), lengths, None)
@@ -106,7 +108,7 @@ class Recurrent(nn.Module):
             x = hidden.masked_fill(padding, 0.0)
         return x, None if self.bidirectional else tuple(after)
 
-    def _run(self, layer: nn.Module, x: Tensor, lengths: Tensor, state: LayerState | None) -> tuple[Tensor, LayerState]:
+    def _run(self, layer: Layer, x: Tensor, lengths: Tensor, state: LayerState | None) -> tuple[Tensor, LayerState]:
         """One layer; in training the gradient of its state is cut every `truncate` steps (Williams and Peng 1990)."""
         if not (self.truncate and self.training and x.shape[1] > self.truncate):
             hidden, after = layer(x, lengths, state)

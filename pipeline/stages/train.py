@@ -108,7 +108,7 @@ def _train_in(folder: Path, config: Config, state: TrainingState | None, fresh: 
     if state is not None and state.data != data.split_digest:
         raise DataError(f"{folder}: the data changed since this training began; start over with --fresh")
     torch.manual_seed(config.seed)
-    model = build_classifier(config, len(data.classes)).to(device)
+    model = build_classifier(_with_gap(config, data), len(data.classes)).to(device)
     run = start(config.tracking, config.name, state.run_id if state else None)
     if fresh:  # not before everything that can be wrong has been found right
         _clear(folder)
@@ -151,6 +151,20 @@ def _check_encoder(config: Config) -> None:
     images = "rgb" in names or ("flow" in names and config.flow.form == "image")
     if images and config.encoder.frozen and config.encoder.weights == "none":
         raise ConfigError("a frozen encoder without weights never learns; set encoder.weights, or encoder.frozen false")
+
+
+def _with_gap(config: Config, data: Ingested) -> Config:
+    """Chrono initialisation expects gaps as long as the longest training clip, in moments, unless told otherwise."""
+    recurrent = config.recurrent
+    if recurrent.initialisation != "chrono" or recurrent.chrono_steps:
+        return config
+    table = data.table[(data.table["split"] == "train") & (data.table["status"] == "ok")]
+    steps = table["frames"].astype(int)
+    if config.video.sampling == "rate":
+        steps = np.minimum(steps, np.ceil(table["duration"] * config.video.fps).astype(int))
+    longest = max(1, min(config.video.frames, int(steps.max())))
+    say(f"chrono initialisation for gaps of up to {longest} steps, the longest training clip")
+    return replace(config, recurrent=replace(recurrent, chrono_steps=longest))
 
 
 def _open_folder(config: Config, out: Path | None, fresh: bool, resume: bool) -> tuple[Path, TrainingState | None]:

@@ -11,7 +11,7 @@ from pipeline.errors import ConfigError
 from pipeline.model.pooling import Kind, Pooling, masked_softmax
 from pipeline.model.recurrent import valid_mask
 
-KINDS: tuple[Kind, ...] = ("last", "mean", "max", "attention")
+KINDS: tuple[Kind, ...] = ("last", "mean", "max", "attention", "linear")
 
 
 def clips(lengths: list[int], size: int = 6, padding: float = torch.nan) -> torch.Tensor:
@@ -44,6 +44,7 @@ def test_values() -> None:
     assert Pooling("last", 2)(hidden, lengths).tolist() == [[3, -4]]
     assert Pooling("mean", 2)(hidden, lengths).tolist() == [[2, 3]]
     assert Pooling("max", 2)(hidden, lengths).tolist() == [[3, 10]]
+    assert Pooling("linear", 2)(hidden, lengths)[0].tolist() == pytest.approx([(1 + 2 * 3) / 3, (10 - 2 * 4) / 3])
     # Read backwards, the last step is the first of the clip.
     assert Pooling("last", 2, bidirectional=True)(hidden, lengths).tolist() == [[3, 10]]
 

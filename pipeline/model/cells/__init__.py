@@ -12,29 +12,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol, cast
-
-from torch import Tensor, nn
-
 from pipeline.config import RecurrentConfig
 from pipeline.model.cells.fused import FusedLayer
 from pipeline.model.cells.layer_norm import LayerNormLSTMLayer
 from pipeline.model.cells.lstm import LSTMLayer
+from pipeline.model.cells.steps import Layer
 
-
-class Layer(Protocol):
-    """What this module's docstring says, for type checkers; every layer is an `nn.Module`."""
-
-    output_size: int
-
-    def __call__(self, x: Tensor, lengths: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Read T steps."""
-
-    def gates(self, x: Tensor, lengths: Tensor, state: State | None = None) -> dict[str, Tensor]:
-        """Values of the gates by name, (B, T, H) each."""
-
-
-LAYERS: dict[str, type[nn.Module]] = {
+LAYERS: dict[str, type[Layer]] = {
     "rnn": FusedLayer,
     "irnn": FusedLayer,
     "gru": FusedLayer,
@@ -45,7 +29,7 @@ LAYERS: dict[str, type[nn.Module]] = {
 }
 
 
-def build_layer(input_size: int, config: RecurrentConfig, grid: int = 1) -> nn.Module:
+def build_layer(input_size: int, config: RecurrentConfig, grid: int = 1) -> Layer:
     """The layer of a configuration.
 
     Args:

@@ -12,12 +12,12 @@ from pipeline.config import RecurrentConfig
 from pipeline.model.cells.initialise import forget_biases, orthogonal_, xavier_
 from pipeline.model.cells.lstm_scan import lstm_gates
 from pipeline.model.cells.regularise import drop_weights
-from pipeline.model.cells.steps import State
+from pipeline.model.cells.steps import Layer, State
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-class FusedLayer(nn.Module):
+class FusedLayer(Layer):
     """`torch.nn.RNN` (tanh, or rectified from the identity: Le et al. 2015), `GRU` or `LSTM`, one layer, one direction.
 
     Args:
@@ -51,7 +51,8 @@ class FusedLayer(nn.Module):
         steps = x if whole else pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         weights = {}
         if self.weight_dropout and self.training:
-            weights["weight_hh_l0"] = drop_weights(self.net.weight_hh_l0, self.weight_dropout, True)
+            recurrent = dict(self.net.named_parameters())["weight_hh_l0"]
+            weights["weight_hh_l0"] = drop_weights(recurrent, self.weight_dropout, True)
         hidden, after = functional_call(self.net, weights, (steps, before)) if weights else self.net(steps, before)
         if not whole:
             hidden = pad_packed_sequence(hidden, batch_first=True, total_length=x.shape[1])[0]
@@ -92,7 +93,8 @@ def _initialise(net: nn.RNNBase, config: RecurrentConfig) -> None:
             orthogonal_(parameter, size)
         else:
             parameter.zero_()
-    if isinstance(net, nn.LSTM):  # gates: input, forget, cell, output
-        net.bias_ih_l0[size : 2 * size], net.bias_ih_l0[:size] = forget_biases(config, size)
-    elif isinstance(net, nn.GRU) and config.initialisation == "chrono":  # reset, update (1 keeps the state), new
-        net.bias_ih_l0[size : 2 * size] = forget_biases(config, size)[0]
+    bias = dict(net.named_parameters())["bias_ih_l0"]
+    if config.kind == "lstm":  # gates: input, forget, cell, output
+        bias[size : 2 * size], bias[:size] = forget_biases(config, size)
+    elif config.kind == "gru" and config.initialisation == "chrono":  # reset, update (1 keeps the state), new
+        bias[size : 2 * size] = forget_biases(config, size)[0]

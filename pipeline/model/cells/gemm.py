@@ -37,8 +37,9 @@ def times_transposed(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 def repeated(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
-    """A function from x (rows, K) to its product with the transposed weight (N, K), to be called at many steps: what can
-    be decided and laid out once is not done at each. Without autograd.
+    """A function from x (rows, K) to its product with the transposed weight (N, K), to be called at many steps.
+
+    What can be decided and laid out once is not done at each. Without autograd.
     """
     if not _suits(weight, weight, rows):
         transposed = weight.t()

@@ -9,10 +9,10 @@ from pipeline.config import RecurrentConfig
 from pipeline.model.cells.gemm import linear
 from pipeline.model.cells.initialise import default_, forget_biases, orthogonal_, xavier_
 from pipeline.model.cells.regularise import drop_weights
-from pipeline.model.cells.steps import State, last_step
+from pipeline.model.cells.steps import Layer, State, last_step
 
 
-class LayerNormLSTMLayer(nn.Module):
+class LayerNormLSTMLayer(Layer):
     """The LSTM of Ba et al. (2016), equations 20 to 22.
 
         i, f, g, o = LN(W_ih x) + LN(W_hh h) + b        c' = f * c + i * g        h' = o * tanh(LN(c'))

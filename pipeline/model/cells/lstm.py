@@ -11,10 +11,10 @@ from pipeline.model.cells.gemm import linear
 from pipeline.model.cells.initialise import default_, forget_biases, orthogonal_, xavier_
 from pipeline.model.cells.lstm_scan import Kept, lstm_gates, lstm_scan
 from pipeline.model.cells.regularise import drop_weights, zoneout
-from pipeline.model.cells.steps import State, last_step
+from pipeline.model.cells.steps import Layer, State, last_step
 
 
-class LSTMLayer(nn.Module):
+class LSTMLayer(Layer):
     """An LSTM layer, one direction, with all that the kinds of the family add; its equations are those of `lstm_scan`.
 
     - lstm: as `torch.nn.LSTM`; here because that has neither zoneout nor dropout on the recurrent connection.

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 State = tuple[Tensor, ...]
 """A layer's state: tensors (B, ...), handed in and out, never kept on the module."""
+
+
+class Layer(nn.Module):
+    """A recurrent layer, one direction; `pipeline.model.cells` says how it is called.
+
+    Attributes:
+        output_size: H, size of a hidden vector.
+    """
+
+    output_size: int
+
+    def gates(self, x: Tensor, lengths: Tensor, state: State | None = None) -> dict[str, Tensor]:
+        """Values of the gates by name, (B, T, H) each; none here."""
+        return {}
 
 
 def last_step(sequence: Tensor, lengths: Tensor) -> Tensor:
