@@ -193,7 +193,7 @@ def _train(given: list[str]) -> None:
     parser.add_argument("--resume", action="store_true", help="insist on continuing an unfinished training")
     _add_json(parser)
     options, config = _configured(parser, given)
-    from pipeline.report.tables import print_metrics
+    from pipeline.report.text import print_metrics
     from pipeline.stages.train import train
 
     result = train(config, options.out, options.fresh, options.resume)
@@ -214,7 +214,7 @@ def _evaluate(given: list[str]) -> None:
     )  # fmt: skip
     _add_json(parser)
     options = guarded(parser, given)
-    from pipeline.report.tables import print_metrics
+    from pipeline.report.text import print_metrics
     from pipeline.stages.evaluate import evaluate
     from pipeline.stages.models import load_model
 
@@ -244,6 +244,7 @@ def _classify(given: list[str]) -> None:
     policy = Policy(LimitsConfig(**vars(options.limits)), options.video.partial)
     result = classify(predictor, options.SOURCE, options.out, options.top_k, options.workers, policy)
     value = {"rows": result.rows, "ok": result.ok, "failed": result.failed, "out": result.out}
+    value |= {"flat": result.flat} if result.flat else {}
     _print(value | {"reasons": result.reasons}, options.json, classify_text(result))
 
 

@@ -255,11 +255,12 @@ class TrainingConfig:
     clip_norm: NonNegativeFloat = 1.0
     """Largest norm of the gradient; 0: no clipping."""
     label_smoothing: Fraction = 0.0
-    """Share of the target spread over all classes."""
+    """Share of the target spread over all classes; for tasks with classes."""
     patience: NonNegativeInt = 0
     """Epochs without a better validation loss after which training stops; 0: never."""
     balance: Literal["none", "weights", "sampler"] = "none"
-    """Rare classes: weigh their loss, draw them more often, or neither."""
+    """Rare classes: weigh their loss (frame_label: by how many moments have them), draw their clips more often (label
+    alone), or neither."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 where the GPU has it, else fp16 on a GPU, else fp32."""
     device: str = "auto"

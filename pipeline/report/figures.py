@@ -1,8 +1,4 @@
-"""Figures of an evaluation and of a training run, as PNG files.
-
-Drawn with matplotlib's objects alone (no pyplot): nothing is kept between calls and no display is needed.
-Colours are those of Okabe and Ito (2008), which colour-blind readers can tell apart.
-"""
+"""Figures of classes and of a training run, as PNG files."""
 
 from __future__ import annotations
 
@@ -12,26 +8,39 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.report.drawing import (
+    BLUE,
+    EMPTY,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    PALE_BLUE,
+    PURPLE,
+    clean,
+    new_figure,
+    save_figure,
+    shortened,
+)
+from pipeline.report.tasks import JUDGED
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-PALE_BLUE = "#B3D4E8"
-INK, MUTED, GRID, EMPTY = "#222222", "#6B6B6B", "#E4E4E4", "#F6F7F8"
-DPI = 150
-NAME_LENGTH = 24
 COUNTS_UP_TO = 40
 """Most classes for which the cells of a confusion matrix are large enough to hold a number."""
 
 
-def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str], path: str | Path) -> None:
+def confusion_figure(
+    confusion: Sequence[Sequence[int]], classes: Sequence[str], path: str | Path, unit: str = "clips"
+) -> None:
     """Confusion matrix: counts as text, the share of each true class as colour, so rare classes show too.
 
     Args:
         confusion: K x K counts, true classes as rows, 2 <= K <= about 101.
         classes: K names.
         path: PNG file to write.
+        unit: what is counted.
     """
     from matplotlib.colors import PowerNorm
 
@@ -40,13 +49,13 @@ def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str],
     if counts.shape != (k, k):
         raise ValueError(f"{k} classes, but a confusion matrix of shape {counts.shape}")
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = [_shortened(name) for name in classes]
+    names = [shortened(name) for name in classes]
     cell = float(np.clip(9.0 / k, 0.155, 0.62))
     text = float(np.clip(cell * 72 * 0.30, 3.0, 10))
     label = float(np.clip(cell * 72 * 0.68, 5.0, 10))
     margin = max(len(name) for name in names) * label * 0.6 / 72 + 0.5
     side = max(cell * k, 1.6)
-    figure = _figure(side + margin + 1.1, side + margin + 0.7)
+    figure = new_figure(side + margin + 1.1, side + margin + 0.7)
     axes = figure.add_subplot()
     # Without numbers in the cells a rare confusion must still be seen: the root lifts the small shares.
     norm = PowerNorm(1.0 if k <= COUNTS_UP_TO else 0.5, vmin=0, vmax=1)
@@ -63,54 +72,57 @@ def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str],
     bar.set_label("share of the true class", size=9, color=MUTED)
     bar.ax.tick_params(labelsize=8, colors=MUTED, length=0)
     right = int(np.trace(counts))
-    title = f"{right} of {int(counts.sum())} clips right"
+    title = f"{right} of {int(counts.sum())} {unit} right"
     axes.set_title(title, size=12, color=INK, loc="left", pad=10)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def curves_figure(history: Sequence[dict[str, Any]], path: str | Path) -> None:
-    """Training curves: losses, validation top-1 and learning rate over the epochs, the best epoch marked.
+def curves_figure(history: Sequence[dict[str, Any]], path: str | Path, task: str = "label") -> None:
+    """Training curves: losses, validation score and learning rate over the epochs, the best epoch marked.
 
     Args:
-        history: one dictionary per epoch with `epoch`, `train_loss`, `val_loss`, `val_top1` and
+        history: one dictionary per epoch with `epoch`, `train_loss`, `val_loss`, the task's validation score and
             `learning_rate`; a missing or non-finite value leaves a gap. The best epoch is the one with the
             lowest `val_loss`.
         path: PNG file to write.
+        task: which score that is, see `JUDGED`.
     """
     if not history:
         raise ValueError("no epochs to draw")
+    judged = JUDGED[task]
     epochs = [int(row["epoch"]) for row in history]
     series = {
         key: np.array([_number(row.get(key)) for row in history])
-        for key in ("train_loss", "val_loss", "val_top1", "learning_rate")
+        for key in ("train_loss", "val_loss", judged.validation, "learning_rate")
     }
-    figure = _figure(7.2, 7.2)
+    figure = new_figure(7.2, 7.2)
     upper, middle, lower = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.3])
     _line(upper, epochs, series["train_loss"], MUTED, "training")
     _line(upper, epochs, series["val_loss"], BLUE, "validation")
-    _line(middle, epochs, series["val_top1"], ORANGE, "validation")
+    _line(middle, epochs, series[judged.validation], ORANGE, "validation")
     _line(lower, epochs, series["learning_rate"], GREEN, "learning rate")
-    for axes, title in ((upper, "loss"), (middle, "top-1 accuracy"), (lower, "learning rate")):
-        _clean(axes, title)
+    for axes, title in ((upper, "loss"), (middle, judged.title), (lower, "learning rate")):
+        clean(axes, title)
     upper.set_ylim(bottom=0)
-    middle.set_ylim(0, 1.03)
+    middle.set_ylim(0, 1.03 if judged.share else None)
     lower.set_ylim(0, 1.1 * float(np.nanmax([*series["learning_rate"], 1e-12])))
     lower.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
     lower.yaxis.get_offset_text().set(size=8, color=MUTED)
     lower.set_xlabel("epoch", size=9, color=MUTED)
     lower.xaxis.get_major_locator().set_params(integer=True)
-    _mark_best((upper, middle, lower), epochs, series)
+    _mark_best((upper, middle, lower), epochs, series["val_loss"], series[judged.validation])
     upper.legend(frameon=False, fontsize=9, labelcolor=INK, ncols=2, loc="lower right", bbox_to_anchor=(1.0, 1.0))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def per_class_figure(per_class: Sequence[dict[str, Any]], path: str | Path) -> None:
-    """F1 of each class with its 95% interval, best on top, the number of clips at the right.
+def per_class_figure(per_class: Sequence[dict[str, Any]], path: str | Path, unit: str = "clips") -> None:
+    """F1 of each class with its 95% interval, best on top, the number of clips (or moments) at the right.
 
     Args:
         per_class: rows of `evaluate_predictions`; a class without F1 (it does not occur) comes last, as "no
             clips".
         path: PNG file to write.
+        unit: what is counted.
     """
     if not per_class:
         raise ValueError("no classes to draw")
@@ -118,7 +130,7 @@ def per_class_figure(per_class: Sequence[dict[str, Any]], path: str | Path) -> N
     k = len(rows)
     step = float(np.clip(14.0 / k, 0.16, 0.34))
     size = float(np.clip(step * 72 * 0.62, 5.5, 10))
-    figure = _figure(7.2, step * k + 1.1)
+    figure = new_figure(7.2, step * k + 1.1)
     axes = figure.add_subplot()
     positions = np.arange(k, dtype=np.float64)
     values = np.array([_number(row["f1"]) for row in rows])
@@ -129,41 +141,15 @@ def per_class_figure(per_class: Sequence[dict[str, Any]], path: str | Path) -> N
     high = np.array([rows[index]["f1_high"] for index in known])
     axes.hlines(positions[known], low, high, color=BLUE, linewidth=max(1.0, size * 0.16), zorder=2)
     for position, row in zip(positions, rows, strict=True):
-        clips = str(row["support"]) if row["f1"] is not None else "no clips"
-        axes.text(1.03, position, clips, va="center", size=size, color=MUTED)
-    axes.text(1.03, k - 0.1, "clips", va="bottom", size=size, color=MUTED)
-    _clean(axes, "F1 per class, 95% interval")
-    axes.set_yticks(positions, [_shortened(row["class"]) for row in rows], size=size, color=INK)
+        counted = str(row["support"]) if row["f1"] is not None else f"no {unit}"
+        axes.text(1.03, position, counted, va="center", size=size, color=MUTED)
+    axes.text(1.03, k - 0.1, unit, va="bottom", size=size, color=MUTED)
+    clean(axes, "F1 per class, 95% interval")
+    axes.set_yticks(positions, [shortened(row["class"]) for row in rows], size=size, color=INK)
     axes.set_xlim(0, 1)
     axes.set_ylim(-0.7, k - 0.3)
     axes.grid(axis="y", visible=False)
-    _save(figure, path)
-
-
-def _figure(width: float, height: float) -> Figure:
-    """A white figure of so many inches, laid out so that nothing is cut."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    """Write the PNG, making its folder; `tight` keeps whatever stands outside the axes."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.12)
-
-
-def _clean(axes: Axes, title: str) -> None:
-    """No box, faint grid, the quantity as a title at the left."""
-    axes.set_title(title, size=11, color=INK, loc="left")
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(GRID)
-    axes.tick_params(labelsize=9, colors=MUTED, length=0)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
+    save_figure(figure, path)
 
 
 def _line(axes: Axes, epochs: list[int], values: np.ndarray, colour: str, name: str) -> None:
@@ -172,15 +158,14 @@ def _line(axes: Axes, epochs: list[int], values: np.ndarray, colour: str, name: 
     axes.plot(epochs, values, color=colour, linewidth=1.8, marker=marker, markersize=4, label=name)
 
 
-def _mark_best(panels: Sequence[Axes], epochs: list[int], series: dict[str, np.ndarray]) -> None:
-    """A vertical line at the lowest validation loss, its numbers beside the accuracy."""
-    if not np.isfinite(series["val_loss"]).any():
+def _mark_best(panels: Sequence[Axes], epochs: list[int], losses: np.ndarray, scores: np.ndarray) -> None:
+    """A vertical line at the lowest validation loss, the score there beside it."""
+    if not np.isfinite(losses).any():
         return
-    best = int(np.nanargmin(series["val_loss"]))
+    best = int(np.nanargmin(losses))
     for axes in panels:
         axes.axvline(epochs[best], color=PURPLE, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
-    top1 = series["val_top1"][best]
-    text = f"best epoch {epochs[best]}" + (f": {top1:.3f}" if np.isfinite(top1) else "")
+    text = f"best epoch {epochs[best]}" + (f": {scores[best]:.3g}" if np.isfinite(scores[best]) else "")
     left = best > len(epochs) / 2
     panels[1].annotate(
         text,
@@ -209,12 +194,6 @@ def _name_classes(axes: Axes, names: list[str], size: float) -> None:
     axes.set_yticks(np.arange(k - 1) + 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=1.5 if k <= COUNTS_UP_TO else 0.4)
     axes.tick_params(which="minor", length=0)
-
-
-def _shortened(name: str) -> str:
-    """At most NAME_LENGTH characters, the cut shown; a dollar sign must not start a formula."""
-    short = name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + "…"
-    return short.replace("$", r"\$")
 
 
 def _number(value: Any) -> float:

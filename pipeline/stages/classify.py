@@ -10,17 +10,22 @@ from typing import Any
 
 from pipeline.data.catalog import Policy
 from pipeline.errors import DataError
-from pipeline.report.tables import check_suffix, write_results
+from pipeline.report.tables import FLAT, TASK_COLUMNS, check_suffix, write_flat, write_results
 from pipeline.stages.find import find_files
-from pipeline.stages.predict import Prediction, Predictor
+from pipeline.stages.predict import Predictor
 from pipeline.stages.progress import bar, say
+from pipeline.stages.rows import result_row
 
 SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Classified:
-    """What a classification came to: counts, where the table is, and the rows themselves."""
+    """What a classification came to: counts, where the table is, and the rows themselves.
+
+    `flat` is where the segments, or the values over time, are once more, a row each; None where the task has neither
+    or no table was asked for.
+    """
 
     rows: int
     ok: int
@@ -28,6 +33,7 @@ class Classified:
     out: str | None
     reasons: dict[str, int]
     table: list[dict[str, Any]]
+    flat: str | None = None
 
 
 def classify(
@@ -38,13 +44,14 @@ def classify(
     workers: int = -1,
     policy: Policy | None = None,
 ) -> Classified:
-    """Label files.
+    """Let a model answer to files: a label each, segments of labels, a number, or numbers over time.
 
     Args:
         predictor: the model.
         sources: files, folders (searched to any depth), globs, list files (one path a line), folders of images.
-        out: table to write: .csv, .jsonl or .parquet.
-        top_k: classes named per row.
+        out: table to write: .csv, .jsonl or .parquet; of a task with an answer for each moment, NAME.segments.csv or
+            NAME.values.csv beside it.
+        top_k: classes named per row, where each has one label.
         workers: decoding processes.
         policy: what a file may cost, and whether a damaged one is labelled; None: as `Predictor.predict`.
 
@@ -60,8 +67,12 @@ def classify(
         for prediction in predictor.predict(paths, workers, policy):
             rows.append(result_row(prediction, predictor, top_k))
             advance(1)
+    flat = None
     if out is not None:
-        write_results(rows, out)
+        columns = TASK_COLUMNS[predictor.task]
+        write_results(rows, out, columns)
+        for column in set(columns) & set(FLAT):
+            flat = str(write_flat(rows, column, out))
     reasons = Counter(row["status"] for row in rows if row["status"] != "ok")
     failed = sum(reasons.values())
     for row in [row for row in rows if row["status"] != "ok"][:SHOWN]:
@@ -74,28 +85,4 @@ def classify(
     if failed == len(rows):
         where = f"; the reasons are in {out}" if out else ""
         raise DataError(f"none of the {len(rows)} files could be classified{where}")
-    return Classified(len(rows), len(rows) - failed, failed, str(out) if out else None, dict(reasons), rows)
-
-
-def result_row(prediction: Prediction, predictor: Predictor, top_k: int) -> dict[str, Any]:
-    """One row of the results table; a file that could not be read has its reason as status."""
-    if prediction.probabilities is None:
-        assert prediction.error is not None
-        reason, detail = str(prediction.error.reason), prediction.error.detail
-        return {"path": prediction.path, "status": reason, "note": detail, "model": predictor.digest}
-    p = prediction.probabilities
-    order = (-p).argsort(kind="stable")
-    runner_up = float(p[order[1]]) if len(order) > 1 else 0.0
-    return {
-        "path": prediction.path,
-        "status": "ok",
-        "label": predictor.classes[order[0]],
-        "probability": float(p[order[0]]),
-        "top_k": [{"label": predictor.classes[i], "probability": float(p[i])} for i in order[:top_k]],
-        "margin": float(p[order[0]]) - runner_up,
-        "frames": prediction.frames,
-        "duration": prediction.duration,
-        "note": prediction.note,
-        "model": predictor.digest,
-        "seconds": prediction.seconds,
-    }
+    return Classified(len(rows), len(rows) - failed, failed, str(out) if out else None, dict(reasons), rows, flat)

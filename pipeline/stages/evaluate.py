@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,12 +13,17 @@ import pandas as pd
 
 from pipeline.config import DataConfig
 from pipeline.data.catalog import Policy
+from pipeline.data.clip_file import ClipFile
 from pipeline.data.splits import own_names
+from pipeline.data.strata import class_names
+from pipeline.data.targets import target_at
 from pipeline.errors import DataError, Reason
 from pipeline.model import checkpoint
-from pipeline.report.figures import confusion_figure, per_class_figure
+from pipeline.report.frame_metrics import evaluate_frames
 from pipeline.report.metrics import evaluate_predictions
-from pipeline.report.tables import per_class_table, write_json
+from pipeline.report.number_metrics import evaluate_numbers
+from pipeline.report.tracks import Track
+from pipeline.report.write import write_report
 from pipeline.stages.ingest import clip_files, failures, ingest
 from pipeline.stages.predict import Prediction, Predictor
 from pipeline.stages.progress import bar, say
@@ -26,10 +31,23 @@ from pipeline.stages.progress import bar, say
 Which = Literal["test", "val", "train", "all"]
 
 
-def score(
-    predictor: Predictor, table: pd.DataFrame, workers: int = -1, vanished: Sequence[str] = ()
-) -> tuple[dict[str, Any], list[Prediction]]:
-    """Classify the rows of a catalog and compare with their labels.
+@dataclass(frozen=True)
+class Scored:
+    """What scoring came to.
+
+    Attributes:
+        metrics: of `evaluate_predictions`, `evaluate_frames` or `evaluate_numbers`, by task.
+        predictions: of each readable row, in order.
+        tracks: what was true and what was predicted of each clip that was scored, in order.
+    """
+
+    metrics: dict[str, Any]
+    predictions: list[Prediction]
+    tracks: list[Track]
+
+
+def score(predictor: Predictor, table: pd.DataFrame, workers: int = -1, vanished: Sequence[str] = ()) -> Scored:
+    """Let the model answer to the rows of a catalog and compare with their targets.
 
     Every row counts: one that cannot be read is named under `failed` and lowers the coverage.
 
@@ -39,13 +57,10 @@ def score(
         workers: decoding processes.
         vanished: clips that should be scored and are not in the table any more; they lower the coverage too.
 
-    Returns:
-        The metrics of `evaluate_predictions`, and the prediction of each readable row, in order.
-
     Raises:
         DataError: a label that the model does not know, or nothing that can be scored.
     """
-    _check_classes(sorted(set(table["label"])), predictor.classes)
+    _check_classes(class_names(table), predictor.classes)
     readable = table[table["status"] == "ok"]
     files = clip_files(readable, predictor.classes)
     predictions = []
@@ -53,22 +68,48 @@ def score(
         for prediction in predictor.predict(files, workers):
             predictions.append(prediction)
             advance(1)
-    scored = [i for i, prediction in enumerate(predictions) if prediction.probabilities is not None]
     lost = [{"path": p.path, "reason": str(p.error.reason)} for p in predictions if p.error is not None]
+    scored = [i for i, prediction in enumerate(predictions) if prediction.error is None]
+    tracks = [_track(files[i], predictions[i]) for i in scored]
     units = readable["unit"].tolist()
-    probabilities = [p.probabilities for p in predictions if p.probabilities is not None]
-    metrics = evaluate_predictions(
-        paths=[files[i].path for i in scored],
-        labels=np.array([files[i].target for i in scored], dtype=np.int64),
-        probabilities=np.array(probabilities).reshape(len(scored), len(predictor.classes)),
-        classes=predictor.classes,
-        groups=[str(units[i]) for i in scored],
-        expected=len(table) + len(vanished),
-        failed=failures(table[table["status"] != "ok"])
+    counted = {
+        "paths": [track.path for track in tracks],
+        "groups": [str(units[i]) for i in scored],
+        "expected": len(table) + len(vanished),
+        "failed": failures(table[table["status"] != "ok"])
         + lost
         + [{"path": name, "reason": str(Reason.NOT_FOUND)} for name in vanished],
+    }
+    return Scored(_metrics(predictor, tracks, [predictions[i] for i in scored], counted), predictions, tracks)
+
+
+def _track(file: ClipFile, prediction: Prediction) -> Track:
+    """What was true at the moments that the model looked at, and what it said."""
+    assert prediction.times is not None
+    true = np.atleast_1d(np.asarray(target_at(file.target, prediction.times)))
+    answer = prediction.values if prediction.probabilities is None else prediction.probabilities.argmax(axis=-1)
+    assert answer is not None
+    return Track(file.path, prediction.times, true, np.atleast_1d(answer), prediction.duration)
+
+
+def _metrics(
+    predictor: Predictor, tracks: Sequence[Track], predictions: Sequence[Prediction], counted: dict[str, Any]
+) -> dict[str, Any]:
+    """The numbers of the predictor's task."""
+    true, model = [track.true for track in tracks], predictor.model
+    if model.numeric:
+        answers = [track.predicted for track in tracks]
+        task: Any = predictor.task
+        return evaluate_numbers(task, targets=true, values=answers, mean=float(model.target_mean), **counted)
+    probabilities = [p.probabilities for p in predictions if p.probabilities is not None]
+    if model.per_moment:
+        return evaluate_frames(labels=true, probabilities=probabilities, classes=predictor.classes, **counted)
+    return evaluate_predictions(
+        labels=np.array([labels[0] for labels in true], dtype=np.int64),
+        probabilities=np.array(probabilities).reshape(len(true), len(predictor.classes)),
+        classes=predictor.classes,
+        **counted,
     )
-    return metrics, predictions
 
 
 def evaluate(
@@ -87,7 +128,7 @@ def evaluate(
         predictor: the model.
         data: folder or list, or a whole description of where the clips are; None: the data it was trained on.
         split: which clips of the checkpoint's own split; `all` includes those it learned from, and says so.
-        out: folder for metrics.json, per_class.csv and pictures.
+        out: folder for metrics.json, tables and pictures.
         workers: decoding processes.
 
     Returns:
@@ -113,10 +154,10 @@ def evaluate(
         raise DataError(f"{config.root}: no clip of the {split} split is there")
     own = predictor.card.split.get(split, []) if home else []
     vanished = sorted(set(own) - set(identities(table)))
-    metrics, _ = score(predictor, chosen, workers, vanished)
-    metrics |= {"split": split, "data": str(config.root), "model": predictor.digest, "seen": seen}
+    scored = score(predictor, chosen, workers, vanished)
+    metrics = scored.metrics | {"split": split, "data": str(config.root), "model": predictor.digest, "seen": seen}
     if out is not None:
-        write_report(metrics, Path(out))
+        write_report(metrics, scored.tracks, Path(out))
     return metrics
 
 
@@ -149,16 +190,6 @@ def identities(table: pd.DataFrame) -> pd.Series[str]:
     names = "path:" + pd.Series(own_names(table), index=table.index, dtype="str")
     digests = table["clip"].fillna("").str.slice(0, 24)
     return digests.where(digests != "", names)
-
-
-def write_report(metrics: dict[str, Any], folder: Path) -> None:
-    """metrics.json, per_class.csv, confusion.png and per_class.png."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(metrics, folder / "metrics.json")
-    per_class_table(metrics, folder / "per_class.csv")
-    classes = [row["class"] for row in metrics["per_class"]]
-    confusion_figure(metrics["confusion"], classes, folder / "confusion.png")
-    per_class_figure(metrics["per_class"], folder / "per_class.png")
 
 
 def _check_classes(found: Sequence[str], known: Sequence[str]) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.config import Config
@@ -22,7 +23,9 @@ from pipeline.data.batches import Batch, view_seed
 from pipeline.errors import DataError, VideoError
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import Card
-from pipeline.model.classifier import Classifier, fuse
+from pipeline.model.classifier import Classifier
+from pipeline.model.losses import class_loss, known, number_loss
+from pipeline.report.tasks import JUDGED
 from pipeline.stages.devices import choose_precision
 from pipeline.stages.progress import bar, say
 from pipeline.stages.resume import TrainingState, read_state, restore, save_state
@@ -39,7 +42,8 @@ class Fitted:
     """How the training went.
 
     Attributes:
-        history: one row per epoch: epoch, train_loss, val_loss, val_top1, learning_rate, gradient_norm, seconds.
+        history: one row per epoch: epoch, train_loss, val_loss, the task's validation score (val_top1,
+            val_frame_accuracy or val_mae), learning_rate, gradient_norm, seconds.
         best_epoch: counted from 1.
         failed: path and reason of files that could not be read while training.
     """
@@ -78,7 +82,7 @@ def fit(
     Raises:
         DataError: the loss is not a number any more, or no clip could be read.
     """
-    step = _Step(model, config, device, class_weights(train.labels, len(card.classes), config))
+    step = _Step(model, config, device, class_weights(train.known_targets, len(card.classes), config))
     if read_state(folder) is not None:
         restore(folder, model, step.optimizer)
         step.scaler.load_state_dict(state.loss_scale or step.scaler.state_dict())
@@ -99,8 +103,10 @@ def fit(
     return Fitted(state.history, state.best_epoch, state.failed)
 
 
-def class_weights(labels: list[int], classes: int, config: Config) -> torch.Tensor | None:
-    """float32 (K), inverse to how often a class occurs, 1 on average over the clips; None if not asked for."""
+def class_weights(labels: Sequence[int] | NDArray[Any], classes: int, config: Config) -> torch.Tensor | None:
+    """float32 (K), inverse to how often a class occurs, 1 on average over the clips, or over the labelled moments
+    where each has a label; None if not asked for.
+    """
     if config.training.balance != "weights":
         return None
     counts = np.bincount(labels, minlength=classes).clip(min=1)
@@ -117,8 +123,9 @@ class _Step:
         self.clip_norm = config.training.clip_norm or math.inf
         self.optimizer = _optimizer(model, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == torch.float16)
-        weights = None if weights is None else weights.to(device)
-        self.loss = nn.CrossEntropyLoss(weights, label_smoothing=config.training.label_smoothing)
+        self.weights = None if weights is None else weights.to(device)
+        self.smoothing = config.training.label_smoothing
+        self.score, self.title = JUDGED[config.task].validation, JUDGED[config.task].title
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
@@ -127,6 +134,12 @@ class _Step:
         with self.autocast():
             features = self.model.encode(batch.inputs, batch.lengths)
             return {k: v.float() for k, v in self.model.branch_logits(features, batch.lengths).items()}
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Of one stream's outputs, over what has a target."""
+        if self.model.numeric:
+            return number_loss(outputs, self.model.standardised(targets))
+        return class_loss(outputs, targets, self.weights, self.smoothing)
 
     def train(self, batch: Batch) -> tuple[float, float]:
         """One update; the loss and the gradient's norm before clipping.
@@ -183,7 +196,7 @@ def _epoch(step: _Step, train: Source, val: Source | None, config: Config, state
         for number, batch in enumerate(train.batches(epoch, order)):
             _note_failures(batch.failed, state)
             advance(1)
-            if not len(batch.targets):
+            if not (count := int(known(batch.targets).sum())):
                 continue
             factor = rate_factor(epoch * steps + number, steps, settings.epochs, settings.warmup)
             for group in step.optimizer.param_groups:
@@ -196,9 +209,9 @@ def _epoch(step: _Step, train: Source, val: Source | None, config: Config, state
                 )
             losses.append(loss)
             norms.append(norm)
-            sizes.append(len(batch.targets))
+            sizes.append(count)
     if not sizes:
-        raise DataError("no training clip could be read in a whole epoch; run: video-lstm doctor DATA")
+        raise DataError("no training clip with a target could be read in a whole epoch; run: video-lstm doctor DATA")
     row = {
         "epoch": epoch + 1,
         "train_loss": float(np.average(losses, weights=sizes)),
@@ -212,20 +225,31 @@ def _epoch(step: _Step, train: Source, val: Source | None, config: Config, state
 
 @torch.no_grad()
 def validate(step: _Step, val: Source, state: TrainingState) -> dict[str, float]:
-    """Loss and top-1 of the fused prediction on the plain views of the validation clips."""
+    """Loss and score of the fused prediction on the plain views of the validation clips: means over all clips, or
+    over all moments, that have a target. Neither class weights nor smoothing change this loss.
+    """
     step.model.eval()
-    loss, correct, count = 0.0, 0, 0
+    loss, score, count = 0.0, 0.0, 0
     for batch in val.batches(0, None):
         _note_failures(batch.failed, state)
-        if len(batch.targets):
+        here = int(known(batch.targets).sum())
+        if here:
             moved = batch.to(step.device)
-            logits = fuse(step.logits(moved))
-            loss += float(nn.functional.cross_entropy(logits, moved.targets, reduction="sum"))
-            correct += int((logits.argmax(dim=1) == moved.targets).sum())
-            count += len(batch.targets)
+            mean_loss, mean_score = _measure(step.model, step.logits(moved), moved.targets)
+            loss, score, count = loss + here * mean_loss, score + here * mean_score, count + here
     if not count:
-        raise DataError("no validation clip could be read; run: video-lstm doctor DATA")
-    return {"val_loss": loss / count, "val_top1": correct / count}
+        raise DataError("no validation clip with a target could be read; run: video-lstm doctor DATA")
+    return {"val_loss": loss / count, step.score: score / count}
+
+
+def _measure(model: Classifier, outputs: dict[str, torch.Tensor], targets: torch.Tensor) -> tuple[float, float]:
+    """Mean loss of the streams' one answer, and its accuracy or mean absolute error, over what has a target."""
+    answer, given = model.combine(outputs), known(targets)
+    if model.numeric:
+        errors = (answer.squeeze(-1) - targets)[given].abs()
+        return float(number_loss(model.standardised(answer), model.standardised(targets))), float(errors.mean())
+    right = (answer.argmax(dim=-1) == targets)[given]
+    return float(class_loss(answer, targets)), float(right.double().mean())
 
 
 class _Keeper:
@@ -253,7 +277,7 @@ class _Keeper:
             state.best_loss, state.best_epoch = loss, state.epoch
             weights = {name: x.detach().cpu().clone() for name, x in self.step.model.state_dict().items()}
             self.best = (weights, self._described())
-        scores = f"  val loss {loss:.3f}  top-1 {row['val_top1']:.3f}" if loss is not None else ""
+        scores = f"  val loss {loss:.3f}  {self.step.title} {row[self.step.score]:.3f}" if loss is not None else ""
         mark = "  best" if improved else ""
         say(f"epoch {state.epoch:3d}  train loss {row['train_loss']:.3f}{scores}  {row['seconds']:.1f} s{mark}")
 
@@ -279,7 +303,7 @@ class _Keeper:
 
     def _described(self) -> Card:
         row = self.state.history[-1] if self.state.history else {}
-        measured: dict[str, Any] = {name: row[name] for name in ("val_loss", "val_top1") if name in row}
+        measured: dict[str, Any] = {name: row[name] for name in ("val_loss", self.step.score) if name in row}
         return replace(self.card, metrics=measured, extra={**self.card.extra, "epoch": self.state.epoch})
 
 

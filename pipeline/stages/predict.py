@@ -1,4 +1,4 @@
-"""From files to probabilities: the one path that evaluation, classification and the Python API share.
+"""From files to probabilities or numbers: the one path that evaluation, classification and the Python API share.
 
 Clips go through the network one at a time: a clip's frames are already a batch for its encoder, and a clip's numbers
 then cannot depend on what else is being classified. The same file gives the same bits everywhere.
@@ -7,7 +7,7 @@ then cannot depend on what else is being classified. The same file gives the sam
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from pipeline.data.clips import ClipInputs, Plan
 from pipeline.errors import VideoError
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import Card
-from pipeline.model.classifier import Classifier
+from pipeline.model.classifier import Classifier, State
 from pipeline.stages.devices import choose_device, choose_workers
 
 
@@ -31,12 +31,15 @@ class Prediction:
 
     Attributes:
         path: as it was given.
-        probabilities: float64 (K), summing to 1, in the order of the classes; None when the file gave no clip.
-        error: why there is none.
+        probabilities: float64 (K), summing to 1, in the order of the classes; (T, K) where the task is a label for
+            each moment; None when the file gave no clip, and where the task is a number.
+        error: why there is no clip; None when there is one.
         frames: moments the model saw.
         duration: seconds of the file.
         seconds: of work for this file alone, decoding not counted (it overlaps).
         note: what is wrong with a file that was classified all the same, such as one that is cut off.
+        values: where the task is a number, in the target's unit: float64 (1,), or (T,) with one for each moment.
+        times: float64 (T,), the moments in seconds after the file's first frame; None when the file gave no clip.
     """
 
     path: str
@@ -46,10 +49,12 @@ class Prediction:
     duration: float = 0.0
     seconds: float = 0.0
     note: str = ""
+    values: NDArray[np.float64] | None = None
+    times: NDArray[np.float64] | None = None
 
 
 class Predictor:
-    """A trained classifier with everything it needs to read files: the contents of one checkpoint.
+    """A trained model with everything it needs to read files: the contents of one checkpoint.
 
     Args:
         model: in evaluation mode.
@@ -67,11 +72,13 @@ class Predictor:
         self.card = card
         self.device = device
         self.digest = digest
-        self.plan = Plan.of(checkpoint.config_of(card))
+        config = checkpoint.config_of(card)
+        self.task = config.task
+        self.plan = Plan.of(config)
 
     @property
     def classes(self) -> list[str]:
-        """Class names, in the order of the probabilities."""
+        """Class names, in the order of the probabilities; none where the task is a number."""
         return self.card.classes
 
     def predict(
@@ -96,21 +103,62 @@ class Predictor:
                 yield Prediction(path, None, loaded.error)
                 continue
             started = time.perf_counter()
-            probabilities = self.probabilities(loaded.clip)
+            answer = self.answer(loaded.clip)
             seconds = time.perf_counter() - started
-            yield Prediction(path, probabilities, None, loaded.clip.length, loaded.duration, seconds, loaded.note)
+            probabilities, values = (None, answer) if self.model.numeric else (answer, None)
+            yield Prediction(
+                path,
+                probabilities,
+                None,
+                loaded.clip.length,
+                loaded.duration,
+                seconds,
+                loaded.note,
+                values,
+                loaded.clip.times,
+            )
 
     @torch.inference_mode()
-    def probabilities(self, clip: ClipInputs) -> NDArray[np.float64]:
-        """float64 (K) for one clip."""
+    def answer(self, clip: ClipInputs) -> NDArray[np.float64]:
+        """For one clip, float64: probabilities (K) or a number (1,); for each moment, (T, K) or (T,)."""
         return self.from_features(encode_clip(self.model, clip, self.device))
 
     @torch.inference_mode()
     def from_features(self, features: dict[str, NDArray[np.float32]]) -> NDArray[np.float64]:
-        """float64 (K) from one clip's features, per stream float32 (T, D)."""
+        """The same from one clip's features, per stream float32 (T, D)."""
         batch = collate([features], [-1]).to(self.device)
-        logits = self.model.head(batch.inputs, batch.lengths)[0]
-        return torch.softmax(logits.double(), dim=-1).cpu().numpy()
+        return self._finished(self.model.head(batch.inputs, batch.lengths))
+
+    @torch.inference_mode()
+    def step(
+        self, moment: Mapping[str, NDArray[np.generic]], state: State | None = None
+    ) -> tuple[NDArray[np.float64], State]:
+        """One moment after the other, as they come: constant time and memory, however long it goes on.
+
+        Args:
+            moment: per stream one moment of `ClipInputs.inputs`: uint8 (3, S, S) or float32 (D,).
+            state: what the previous call returned; None at the start.
+
+        Returns:
+            float64 probabilities (K) or a number (1,), and the next call's state: for a task with an answer for each
+            moment that of this moment, else what `answer` gives for the clip so far.
+
+        Raises:
+            ConfigError: the model reads both ways.
+        """
+        inputs = {name: torch.from_numpy(np.ascontiguousarray(x))[None].to(self.device) for name, x in moment.items()}
+        output, state = self.model.step(inputs, state)
+        return self._finished(output), state
+
+    def _finished(self, output: torch.Tensor) -> NDArray[np.float64]:
+        """The model's output for one clip (1, ..., K), as `answer` gives it."""
+        one = output[0].double()
+        if not self.model.numeric:
+            one = torch.softmax(one, dim=-1)
+        elif self.model.per_moment and one.ndim == 2:
+            one = one.squeeze(-1)
+        found: NDArray[np.float64] = one.cpu().numpy()
+        return found
 
 
 @torch.inference_mode()

@@ -61,12 +61,34 @@ def classify_text(result: Classified) -> str:
     if result.out is not None:
         counts = [f"{result.rows} rows, {result.ok} classified, {result.failed} failed"]
         counts += [f"  {count} x {reason}" for reason, count in result.reasons.items()]
-        return "\n".join([*counts, f"table {result.out}"])
+        counts.append(f"table {result.out}")
+        return "\n".join([*counts, *([f"flat  {result.flat}"] if result.flat else [])])
+    one = next((row for row in result.table if row["status"] == "ok"), {})
+    if "segments" in one:
+        return text_table(["path", "start", "end", "label", "probability"], _over_time(result.table, "segments"))
+    if "values" in one:
+        return text_table(["path", "time", "value"], _over_time(result.table, "values"))
+    if "value" in one:
+        rows = [[row["path"], f"{row['value']:.4g}" if "value" in row else row["status"]] for row in result.table]
+        return text_table(["path", "value"], rows)
     rows = [
         [row["path"], row.get("label") or row["status"], f"{row['probability']:.3f}" if "probability" in row else ""]
         for row in result.table
     ]
     return text_table(["path", "label", "probability"], rows)
+
+
+def _over_time(table: list[dict[str, Any]], column: str) -> list[list[str]]:
+    """A line per segment or per moment, a file's name on its first; one for a file that could not be read."""
+    lines = []
+    for row in table:
+        if column not in row:
+            lines.append([row["path"], row["status"], *[""] * (1 if column == "values" else 3)])
+        for index, item in enumerate(row.get(column, ())):
+            numbers = {"start": ".2f", "end": ".2f", "time": ".2f", "probability": ".3f", "value": ".4g"}
+            cells = [format(value, numbers.get(key, "")) for key, value in item.items()]
+            lines.append([row["path"] if index == 0 else "", *cells])
+    return lines
 
 
 def doctor_text(checks: list[Check]) -> str:

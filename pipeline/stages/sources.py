@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.config import TrainingConfig
+from pipeline.config import TrainingConfig, VideoConfig
 from pipeline.data.batches import Batch, ClipFile, ClipLoader, Request, collate, decoding_pool, view_seed
 from pipeline.data.clips import Plan, moments
 from pipeline.data.features import FeatureStore, feature_key
@@ -21,10 +22,13 @@ class Source(Protocol):
     Attributes:
         targets: of each file.
         labels: the class of each file, as `class_of` gives it; -1 where the task has no classes.
+        known_targets: those of all files' plain views in a row, moment by moment where each has one; without what is
+            not known.
     """
 
     targets: list[Target]
     labels: list[int]
+    known_targets: NDArray[Any]
 
     def batches(self, epoch: int, order: Sequence[int] | None) -> Iterator[Batch]:
         """Batches of the clips in `order`, as random views of this epoch; None: all, in order, unchanged."""
@@ -53,6 +57,7 @@ class FileSource:
     ) -> None:
         self.targets = [file.target for file in files]
         self.labels = [class_of(file.target, file.duration) for file in files]
+        self.known_targets = known_targets(files, plan.video)
         self.pool = pool or decoding_pool(plan, workers)
         self._seed = seed
         self._loader = ClipLoader(files, plan, config.batch_size, self.pool)
@@ -88,6 +93,7 @@ class FeatureSource:
         self._files, self._requests, self._again = files, requests, again
         self.targets = [file.target for file in files]
         self.labels = [class_of(file.target, file.duration) for file in files]
+        self.known_targets = known_targets(files, plan.video)
         self._keys = [
             [feature_key(file.digest, plan, encoders, view) for _, view in views]
             for file, views in zip(files, requests, strict=True)
@@ -121,6 +127,18 @@ class FeatureSource:
         if found is None:  # the cache was cleared, or a file of it damaged, while training
             found = self._again(self._files[index], self._requests[index][view][1])
         return dict(found)
+
+
+def known_targets(files: Sequence[ClipFile], video: VideoConfig) -> NDArray[Any]:
+    """Classes int64 (N,) or numbers float64 (N,), see `Source`; nothing is read for them."""
+    found = []
+    for file in files:
+        times = np.zeros(1) if file.times is None else moments(file.times, video)
+        found.append(np.atleast_1d(np.asarray(target_at(file.target, times))))
+    values = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+    if np.issubdtype(values.dtype, np.integer):
+        return values[values >= 0]
+    return values[~np.isnan(values)].astype(np.float64)
 
 
 def epoch_order(labels: Sequence[int], balance: str, seed: int, epoch: int) -> list[int]:

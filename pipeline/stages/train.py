@@ -29,11 +29,13 @@ from pipeline.model import checkpoint
 from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import Classifier, build_classifier
 from pipeline.model.trunk import check_name
-from pipeline.report.bootstrap import format_interval
 from pipeline.report.figures import curves_figure
 from pipeline.report.tables import write_json
+from pipeline.report.tasks import JUDGED, TITLES, headline
+from pipeline.report.text import score_text
+from pipeline.report.write import write_report
 from pipeline.stages.devices import choose_device, choose_workers
-from pipeline.stages.evaluate import identities, score, write_report
+from pipeline.stages.evaluate import identities, score
 from pipeline.stages.extract import encode_again, encoders_digest, fill, standardise, training_views
 from pipeline.stages.fit import Fitted, fit
 from pipeline.stages.ingest import Ingested, ingest
@@ -85,6 +87,7 @@ def train(config: Config, out: str | Path | None = None, fresh: bool = False, re
     """
     device = choose_device(config.training.device)
     _check_encoder(config)
+    _check_task(config)
     if config.data.root:  # a checkpoint finds its data again from any folder
         config = replace(config, data=replace(config.data, root=os.path.abspath(config.data.root)))
     folder, state = _open_folder(config, None if out is None else Path(out), fresh, resume)
@@ -165,6 +168,19 @@ def _with_gap(config: Config, data: Ingested) -> Config:
     longest = max(1, min(config.video.frames, int(steps.max())))
     say(f"chrono initialisation for gaps of up to {longest} steps, the longest training clip")
     return replace(config, recurrent=replace(recurrent, chrono_steps=longest))
+
+
+def _check_task(config: Config) -> None:
+    """Options that have no meaning where a clip has no class."""
+    settings, task = config.training, config.task
+    if settings.balance == "sampler" and task != "label":
+        raise ConfigError(
+            f"training.balance sampler draws clips by their class, and with task {task} a clip has none"
+            + ("; balance weights weighs moments by theirs" if task == "frame_label" else "; set it to none")
+        )
+    for option in ("balance", "label_smoothing"):
+        if config.numeric and getattr(settings, option) not in ("none", 0.0):
+            raise ConfigError(f"training.{option} is about classes, and task {task} has none; leave it out")
 
 
 def _open_folder(config: Config, out: Path | None, fresh: bool, resume: bool) -> tuple[Path, TrainingState | None]:
@@ -275,6 +291,7 @@ def _sources(
             standardise(model, train_files, plan, store, "", workers, config.seed)
         settings = config.training
         train = FileSource(train_files, plan, settings, workers, config.seed)
+        _fit_targets(model, train, state)
         val = FileSource(val_files, plan, settings, workers, config.seed, train.pool) if val_files else None
         return train, val
     encoders = encoders_digest(model, config.encoder.grid)
@@ -294,7 +311,17 @@ def _sources(
         FeatureSource(files, training_views(files, views), store, plan, encoders, batch_size, seed, again)
         for files, views in zip(kept, (config.augmentation.views, 1), strict=True)
     ]
+    _fit_targets(model, sources[0], state)
     return sources[0], sources[1] if kept[1] else None
+
+
+def _fit_targets(model: Classifier, train: Source, state: TrainingState) -> None:
+    """Mean and deviation of the training clips' numbers; a resumed training finds them among its weights."""
+    values = train.known_targets
+    if model.numeric and state.epoch == 0:
+        if not len(values):
+            raise DataError("no training clip has a value at any of its moments; do the list's times fit the clips?")
+        model.fit_targets(float(values.mean()), float(values.std()))
 
 
 def _card(config: Config, data: Ingested, state: TrainingState) -> Card:
@@ -326,7 +353,7 @@ def _record(run: Run, row: dict[str, float]) -> None:
     names = {
         "train_loss": "train/loss",
         "val_loss": "val/loss",
-        "val_top1": "val/top1",
+        **{judged.validation: judged.validation.replace("val_", "val/") for judged in JUDGED.values()},
         "learning_rate": "train/learning_rate",
         "gradient_norm": "train/gradient_norm",
         "seconds": "time/epoch",
@@ -347,12 +374,13 @@ def _finish(config: Config, folder: Path, data: Ingested, fitted: Fitted, run: R
     """Score the best checkpoint on the test split, once; write the report; send all to the store."""
     model, card = checkpoint.load(folder / "best")
     predictor = Predictor(model, card, device, checkpoint.digest(folder / "best"))
-    metrics, _ = score(predictor, data.table[data.table["split"] == "test"], config.training.workers)
+    scored = score(predictor, data.table[data.table["split"] == "test"], config.training.workers)
+    metrics = scored.metrics
     described = replace(card, metrics={**card.metrics, "test": headline(metrics)})
     checkpoint.save(folder / "best", model.state_dict(), described)
     report = folder / "report"
-    write_report(metrics, report)
-    curves_figure(fitted.history, report / "curves.png")
+    write_report(metrics, scored.tracks, report)
+    curves_figure(fitted.history, report / "curves.png", config.task)
     write_json(fitted.history, report / "history.json")
     skipped = data.failed() + [{"path": path, "reason": reason} for path, reason in fitted.failed.items()]
     write_json(skipped, report / "skipped.json")
@@ -363,12 +391,6 @@ def _finish(config: Config, folder: Path, data: Ingested, fitted: Fitted, run: R
     trained = Trained(str(folder / "best"), run.run_id, metrics, str(folder))
     write_json({"checkpoint": trained.checkpoint, "run_id": run.run_id, "test": metrics}, folder / RESULT)
     (folder / RESUME).unlink(missing_ok=True)
-    say(f"test top-1 {format_interval(metrics['top1'], metrics['top1_low'], metrics['top1_high'])}")
+    first = JUDGED[config.task].scores[0]
+    say(f"test {TITLES[first]} {score_text(metrics, first)}")
     return trained
-
-
-def headline(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The numbers that are quoted, without the tables."""
-    keys = ("top1", "top5", "macro_f1")
-    named = {k: metrics[k] for key in keys for k in (key, f"{key}_low", f"{key}_high")}
-    return named | {key: metrics[key] for key in ("coverage", "n", "expected", "log_loss")}

@@ -36,13 +36,13 @@ def test_classification_prepares_clips_as_training_did(
     trained: Predictor, config: Config, tiny_clips: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[dict[str, tuple[int, ...]]] = []
-    plain = Predictor.probabilities
+    plain = Predictor.answer
 
     def watched(self: Predictor, clip: Any) -> Any:
         seen.append({name: x.shape for name, x in clip.inputs.items()})
         return plain(self, clip)
 
-    monkeypatch.setattr(Predictor, "probabilities", watched)
+    monkeypatch.setattr(Predictor, "answer", watched)
     result = classify(trained, [str(tiny_clips / "red")], workers=0)
     assert result.ok == 10
     for shapes, row in zip(seen, result.table, strict=True):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.report.metrics import evaluate_predictions
-from pipeline.report.tables import print_metrics
+from pipeline.report.text import print_metrics
 
 PATHS = ["a.mp4", "b.mp4", "c.mp4"]
 FAILED = [{"path": "broken.mp4", "reason": "no frame decoded"}]

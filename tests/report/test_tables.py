@@ -14,7 +14,8 @@ from pyarrow import parquet
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.report.metrics import evaluate_predictions
-from pipeline.report.tables import COLUMNS, check_suffix, per_class_table, print_metrics, write_results
+from pipeline.report.tables import COLUMNS, check_suffix, per_class_table, write_results
+from pipeline.report.text import print_metrics
 
 ROWS: list[dict[str, Any]] = [
     {

@@ -43,7 +43,7 @@ def test_evaluate_scores_these_probabilities(
     predictor: Predictor, tiny_clips: Path, expected: Numbers, workers: int
 ) -> None:
     table = ingest(DataConfig(root=str(tiny_clips)), split=False).table
-    _, predictions = score(predictor, table, workers)
+    predictions = score(predictor, table, workers).predictions
     assert {p.path: p.probabilities.tobytes() for p in predictions if p.probabilities is not None} == expected
 
 

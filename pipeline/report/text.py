@@ -1,0 +1,96 @@
+"""The numbers of an evaluation as the terminal shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.report.bootstrap import format_interval
+from pipeline.report.tables import valid_text
+from pipeline.report.tasks import JUDGED, TITLES
+
+SHOWN = 10
+"""Files without a score that the terminal names; the others are counted."""
+
+
+def print_metrics(metrics: dict[str, Any], width: int = 100) -> str:
+    """The numbers of an evaluation as plain text of at most `width` columns.
+
+    The score with its interval comes first, coverage and what a model that knows nothing would reach under it: an
+    accuracy or an error says nothing without them.
+
+    Args:
+        metrics: of `evaluate_predictions`, `evaluate_frames` or `evaluate_numbers`.
+    """
+    task, titles = metrics["task"], dict(TITLES)
+    if task == "label":
+        titles["top5"] = f"top-{min(5, len(metrics['per_class']))}"
+    lines = [(titles[key], score_text(metrics, key)) for key in JUDGED[task].scores]
+    if "log_loss" in metrics:
+        lines.append(("log loss", f"{metrics['log_loss']:.3f}"))
+    if "segments" in metrics:
+        counts = metrics["segments"]
+        lines.append(("segments", f"{counts['true']} true, {counts['predicted']} predicted"))
+    groups = metrics["groups"]
+    clips = f"{metrics['n']}/{metrics['expected']} clips, {groups} group{'s' if groups != 1 else ''}"
+    lines += [("coverage", clips + _moments(metrics)), _baseline(metrics)]
+    failed = metrics["failed"]
+    lines += [("not scored", f"{valid_text(one['path'])}: {one['reason']}") for one in failed[:SHOWN]]
+    if len(failed) > SHOWN:
+        lines.append(("not scored", f"{len(failed) - SHOWN} more"))
+    if metrics["note"]:
+        lines.append(("note", metrics["note"]))
+    column = max(10, *(len(title) for title, _ in lines))
+    text = [f"{title:<{column}} {value}" for title, value in lines]
+    if "per_class" in metrics:
+        unit = "clips" if task == "label" else "moments"
+        text += ["", _per_class_text(metrics["per_class"], unit, width)]
+    return "\n".join(text)
+
+
+def _moments(metrics: dict[str, Any]) -> str:
+    """How many moments count, where a clip has several."""
+    if metrics["task"] == "frame_label":
+        left = metrics["unlabelled"]
+        return f"; {metrics['moments']} labelled moments" + (f", {left} without a label" if left else "")
+    return f"; {metrics['moments']} moments" if metrics["task"] == "frame_regression" else ""
+
+
+def _baseline(metrics: dict[str, Any]) -> tuple[str, str]:
+    """What needs no model: the commonest class, or the mean of the training targets."""
+    if "majority" in metrics:
+        majority = metrics["majority"]
+        return "majority", f"{majority['rate']:.3f} (always answering '{majority['class']}')"
+    base = metrics["baseline"]
+    r2 = "-" if base["r2"] is None else f"{base['r2']:.3f}"
+    known = f"MAE {base['mae']:.4g}, RMSE {base['rmse']:.4g}, R2 {r2}"
+    return "baseline", f"{known} (always answering the training mean, {base['value']:.4g})"
+
+
+def score_text(numbers: dict[str, Any], key: str) -> str:
+    """One score of a dictionary with its interval; an error in the target's unit with significant digits."""
+    value, low, high = (numbers[name] for name in (key, f"{key}_low", f"{key}_high"))
+    if key not in ("mae", "rmse"):
+        return format_interval(value, low, high)
+    return f"{value:.4g}" if low is None or high is None else f"{value:.4g} [{low:.3g}, {high:.3g}]"
+
+
+def _per_class_text(per_class: Sequence[dict[str, Any]], unit: str, width: int) -> str:
+    """The rows per class as an aligned table."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("class", overflow="ellipsis", no_wrap=True)
+    table.add_column(unit, justify="right", no_wrap=True)
+    for name in ("precision", "recall", "F1"):
+        table.add_column(name, no_wrap=True)
+    for row in per_class:
+        scores = [score_text(row, key) for key in ("precision", "recall", "f1")]
+        table.add_row(Text(row["class"]), str(row["support"]), *scores)
+    console = Console(width=width, color_system=None, force_terminal=False, legacy_windows=False)
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
