@@ -35,14 +35,14 @@ def fit_hmm(task: Task, source: Source, seed: int) -> Fit:
     """
     if not task.hmm:
         raise ValueError(f"{task.name}: one model per class is no answer to it")
-    started = time.perf_counter()
+    started = time.process_time()
     logging.getLogger("hmmlearn").setLevel(logging.ERROR)  # it says of every model that its last step was small
     train, val = source.training_set(), source.held_out(VALIDATION)
     found = [models(train, states, seed) for states in STATES]
     best = max(found, key=lambda classes: accuracy(classes, val))  # the first, with the fewest states, of equals
     score = accuracy(best, source.held_out(TEST))
     numbers = sum(model._get_n_fit_scalars_per_param()[letter] for model, _ in best for letter in model.params)
-    return Fit(score, ITERATIONS, int(numbers), time.perf_counter() - started)
+    return Fit(score, ITERATIONS, int(numbers), time.process_time() - started)
 
 
 def models(train: Sequences, states: int, seed: int) -> list[tuple[Model, float]]:
