@@ -13,9 +13,13 @@
 from __future__ import annotations
 
 from pipeline.config import RecurrentConfig
+from pipeline.model.cells.conv import ConvLSTMLayer
 from pipeline.model.cells.fused import FusedLayer
 from pipeline.model.cells.layer_norm import LayerNormLSTMLayer
 from pipeline.model.cells.lstm import LSTMLayer
+from pipeline.model.cells.minimal import MinGRULayer, MinLSTMLayer
+from pipeline.model.cells.mlstm import MLSTMLayer
+from pipeline.model.cells.slstm import SLSTMLayer
 from pipeline.model.cells.steps import Layer
 
 LAYERS: dict[str, type[Layer]] = {
@@ -26,6 +30,11 @@ LAYERS: dict[str, type[Layer]] = {
     "peephole_lstm": LSTMLayer,
     "coupled_lstm": LSTMLayer,
     "layer_norm_lstm": LayerNormLSTMLayer,
+    "conv_lstm": ConvLSTMLayer,
+    "min_gru": MinGRULayer,
+    "min_lstm": MinLSTMLayer,
+    "slstm": SLSTMLayer,
+    "mlstm": MLSTMLayer,
 }
 
 
@@ -39,4 +48,6 @@ def build_layer(input_size: int, config: RecurrentConfig, grid: int = 1) -> Laye
     """
     if config.kind == "lstm" and (config.zoneout or config.variational):
         return LSTMLayer(input_size, config)  # what torch.nn.LSTM has not
+    if config.kind == "conv_lstm":
+        return ConvLSTMLayer(input_size, config, grid)
     return LAYERS[config.kind](input_size, config)

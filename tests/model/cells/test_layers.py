@@ -90,8 +90,9 @@ def test_coupled_is_an_lstm_whose_input_gate_is_one_minus_the_forget_gate(dtype:
     assert torch.allclose(ours[1], folded, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", [kind for kind in LAYERS if kind not in ("slstm", "mlstm")])
 def test_gradcheck(kind: str) -> None:
+    """Of slstm and mlstm see test_newer_members.py: their states are scaled by a stabiliser without gradient."""
     layer = make(kind).double()
     x, state_size = clips(), layer(clips(), LENGTHS)[1]
     state = tuple(0.1 * torch.randn_like(part) for part in state_size)
