@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -299,3 +300,15 @@ def test_what_moves_a_position_is_named(make_config: Any) -> None:
     assert len(train.moved_by(replace(turning, encoder=replace(turning.encoder, frozen=True)))) == 2
     plain = make_config(task="regression", encoder__frozen=True, augmentation__views=1)
     assert train.moved_by(plain) == []
+
+
+def test_chrono_biases_reach_as_far_as_the_longest_training_clip(
+    make_config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(training__epochs=1, recurrent__initialisation="chrono")
+    train.train(config, tmp_path / "run")
+    assert "gaps of up to 4 steps" in capsys.readouterr().err  # video.frames; the clips are longer
+    train.train(replace(config, video=replace(config.video, sampling="rate", fps=2.0)), tmp_path / "slow")
+    table = catalog.read(tmp_path / "slow" / "catalog.parquet")
+    longest = table[table["split"] == "train"]["duration"].max()
+    assert f"gaps of up to {int(np.ceil(longest * 2))} steps" in capsys.readouterr().err
