@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pipeline.config import Config, EncoderConfig, RecurrentConfig, VideoConfig
+from pipeline.model.cells import LAYERS
 from pipeline.model.classifier import build_classifier
 
 pytestmark = [
@@ -14,7 +15,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("kind", LAYERS)
 def test_a_gpu_gives_the_numbers_of_the_cpu(kind: str) -> None:
     torch.manual_seed(0)
     config = Config(

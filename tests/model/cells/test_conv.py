@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.config import RecurrentConfig
+from pipeline.config import Config, EncoderConfig, FlowConfig, RecurrentConfig, VideoConfig
 from pipeline.model.cells.conv import ConvLSTMLayer
+from pipeline.model.classifier import build_classifier
 
 
 def equations(layer: ConvLSTMLayer, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
@@ -97,3 +98,29 @@ def test_start_weights() -> None:
 def test_a_vector_that_is_no_map_is_refused() -> None:
     with pytest.raises(ValueError, match="vector of 10 as maps of 3 x 3"):
         ConvLSTMLayer(10, RecurrentConfig(kind="conv_lstm"), grid=3)
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_it_reads_the_maps_of_the_encoder_and_of_the_flow_grid(both: bool) -> None:
+    torch.manual_seed(0)
+    config = Config(
+        video=VideoConfig(size=32, streams="rgb+flow"),
+        flow=FlowConfig(grid=3),
+        encoder=EncoderConfig(name="compact", weights="none", grid=2),
+        recurrent=RecurrentConfig(kind="conv_lstm", hidden=3, layers=2, bidirectional=both, residual=True),
+    )
+    model = build_classifier(config, 4).eval()
+    layers = {name: model.branches[name].recurrent.layers for name in ("rgb", "flow")}
+    assert [layer.grid for layer in (*layers["rgb"], *layers["flow"])] == [2, 2, 3, 3]
+    assert layers["flow"][0].weight_ih.shape[1] == 2
+    assert layers["rgb"][1].weight_ih.shape[1] == (6 if both else 3)
+    frames = torch.randint(0, 256, (2, 4, 3, 32, 32), dtype=torch.uint8)
+    inputs = {"rgb": frames, "flow": torch.randn(2, 4, 18)}
+    with torch.no_grad():
+        whole = model(inputs, torch.tensor([4, 4]))
+        assert whole.shape == (2, 4)
+        if not both:
+            state = None
+            for t in range(4):
+                logits, state = model.step({name: x[:, t] for name, x in inputs.items()}, state)
+            torch.testing.assert_close(logits, whole, atol=1e-5, rtol=1e-5)
