@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.config import RecurrentConfig
 from pipeline.model.cells.gemm import linear
 from pipeline.model.cells.initialise import default_, forget_biases, orthogonal_, xavier_
+from pipeline.model.cells.layer_norm_scan import EPSILON, layer_norm_scan
 from pipeline.model.cells.regularise import drop_weights
 from pipeline.model.cells.steps import Layer, State, last_step
 
@@ -24,7 +26,8 @@ class LayerNormLSTMLayer(Layer):
     Attributes:
         output_size: H.
         weight_ih (4 * H, D), weight_hh (4 * H, H), bias (4 * H): gates in the order input, forget, cell, output.
-        norm_ih, norm_hh, norm_cell: the three normalisations; the bias stands for that of the first two.
+        scale_ih, scale_hh (4 * H): of the normalised products; the bias stands for the shift of both.
+        cell_scale, cell_shift (H): of the normalised cell state.
     """
 
     def __init__(self, input_size: int, config: RecurrentConfig) -> None:
@@ -35,9 +38,8 @@ class LayerNormLSTMLayer(Layer):
         self.weight_hh = nn.Parameter(torch.empty(4 * size, size))
         self.bias = nn.Parameter(torch.empty(4 * size))
         default_(self, size)
-        self.norm_ih: nn.Module = nn.LayerNorm(4 * size, bias=False)
-        self.norm_hh: nn.Module = nn.LayerNorm(4 * size, bias=False)
-        self.norm_cell: nn.Module = nn.LayerNorm(size)
+        self.scale_ih, self.scale_hh = (nn.Parameter(torch.ones(4 * size)) for _ in range(2))
+        self.cell_scale, self.cell_shift = nn.Parameter(torch.ones(size)), nn.Parameter(torch.zeros(size))
         if config.initialisation != "default":
             xavier_(self.weight_ih, size)
             orthogonal_(self.weight_hh, size)
@@ -58,17 +60,9 @@ class LayerNormLSTMLayer(Layer):
 
     def _run(self, x: Tensor, state: State | None) -> tuple[Tensor, Tensor, Tensor]:
         """Hidden and cell states (T, B, H), gates (T, B, 4 * H)."""
-        size = self.output_size
-        h, c = (x.new_zeros(len(x), size),) * 2 if state is None else state
-        weight = drop_weights(self.weight_hh, self.weight_dropout, self.training).t()
-        hidden, cells, gates = [], [], []
-        for pre in (self.norm_ih(linear(x.transpose(0, 1), self.weight_ih)) + self.bias).unbind():
-            i_f, g, o = (pre + self.norm_hh(h @ weight)).split((2 * size, size, size), -1)
-            i_f, g, o = torch.sigmoid(i_f), torch.tanh(g), torch.sigmoid(o)
-            i, f = i_f.chunk(2, -1)
-            c = torch.addcmul(i * g, f, c)
-            h = o * torch.tanh(self.norm_cell(c))
-            hidden.append(h)
-            cells.append(c)
-            gates.append(torch.cat([i_f, g, o], -1))
-        return torch.stack(hidden), torch.stack(cells), torch.stack(gates)
+        zeros = x.new_zeros(len(x), self.output_size)
+        before = (zeros, zeros) if state is None else (state[0], state[1])
+        products = linear(x.transpose(0, 1), self.weight_ih)
+        pre = F.layer_norm(products, self.scale_ih.shape, self.scale_ih, None, EPSILON) + self.bias
+        weight = drop_weights(self.weight_hh, self.weight_dropout, self.training)
+        return layer_norm_scan(pre, weight, self.scale_hh, self.cell_scale, self.cell_shift, before)

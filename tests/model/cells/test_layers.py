@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.config import RecurrentConfig
 from pipeline.errors import ConfigError
-from pipeline.model.cells import LAYERS, build_layer
+from pipeline.model.cells import LAYERS, build_layer, layer_norm, layer_norm_scan
 from pipeline.model.cells.fused import FusedLayer
 from pipeline.model.cells.initialise import chrono_bias
 from pipeline.model.cells.layer_norm import LayerNormLSTMLayer
@@ -47,12 +48,15 @@ def lstm_of(layer: LSTMLayer | LayerNormLSTMLayer) -> nn.LSTM:
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-10)])
 @pytest.mark.parametrize("kind", ["lstm", "peephole_lstm", "layer_norm_lstm"])
-def test_without_what_it_adds_a_layer_is_torch_lstm(kind: str, dtype: torch.dtype, tolerance: float) -> None:
+def test_without_what_it_adds_a_layer_is_torch_lstm(
+    kind: str, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = RecurrentConfig(kind=kind, hidden=4, layers=1)  # type: ignore[arg-type]
     torch.manual_seed(0)
     layer = (LayerNormLSTMLayer if kind == "layer_norm_lstm" else LSTMLayer)(5, config).to(dtype)
-    if isinstance(layer, LayerNormLSTMLayer):
-        layer.norm_ih = layer.norm_hh = layer.norm_cell = nn.Identity()
+    if kind == "layer_norm_lstm":  # its reference, which test_layer_norm_scan holds it to, without normalisation
+        monkeypatch.setattr(layer_norm, "layer_norm_scan", layer_norm_scan.layer_norm_reference)
+        monkeypatch.setattr(F, "layer_norm", lambda x, *_: x)
     net, x = lstm_of(layer), clips(dtype=dtype)
     full = torch.full((3,), 6)
     state = torch.randn(3, 4, dtype=dtype), torch.randn(3, 4, dtype=dtype)
