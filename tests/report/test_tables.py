@@ -13,8 +13,10 @@ import pytest
 from pyarrow import parquet
 
 from pipeline.errors import ConfigError, DataError
+from pipeline.report.frame_metrics import evaluate_frames
 from pipeline.report.metrics import evaluate_predictions
-from pipeline.report.tables import COLUMNS, check_suffix, per_class_table, write_results
+from pipeline.report.number_metrics import evaluate_numbers
+from pipeline.report.tables import COLUMNS, TASK_COLUMNS, check_suffix, per_class_table, write_flat, write_results
 from pipeline.report.text import print_metrics
 
 ROWS: list[dict[str, Any]] = [
@@ -168,3 +170,63 @@ def test_print_metrics_of_one_group_says_so() -> None:
     assert text.splitlines()[0].startswith("top-1      1.000 [")
     assert "one group" in text
     assert "1 group\n" in text
+
+
+SEGMENTS = [
+    {"start": 0.0, "end": 1.5, "label": 'reach, "far"', "probability": 0.75},
+    {"start": 1.5, "end": 2.0, "label": "pour", "probability": 0.5},
+]
+OVER_TIME: dict[str, list[dict[str, Any]]] = {
+    "frame_label": [
+        {"path": "a.mp4", "status": "ok", "label": "pour", "segments": SEGMENTS},
+        {"path": "b", "status": "empty"},
+    ],
+    "regression": [{"path": "a.mp4", "status": "ok", "value": 0.1}, {"path": "b", "status": "empty"}],
+    "frame_regression": [
+        {"path": "a.mp4", "status": "ok", "values": [{"time": 0.0, "value": 1 / 3}, {"time": 0.5, "value": -2.0}]},
+        {"path": "b", "status": "empty"},
+    ],
+}
+
+
+@pytest.mark.parametrize("task", list(OVER_TIME))
+def test_every_task_has_its_table_in_each_form(tmp_path: Path, task: str) -> None:
+    rows, columns = OVER_TIME[task], TASK_COLUMNS[task]
+    whole = [{column: row.get(column) for column in columns} for row in rows]
+    for suffix in (".csv", ".jsonl", ".parquet"):
+        write_results(rows, tmp_path / f"r{suffix}", columns)
+    assert parquet.read_table(tmp_path / "r.parquet").to_pylist() == whole
+    assert [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()] == whole
+    with (tmp_path / "r.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert tuple(first) == columns and second["status"] == "empty"
+    for column in set(columns) & {"segments", "values"}:
+        assert json.loads(first[column]) == rows[0][column] and second[column] == ""
+
+
+def test_the_flat_table_has_a_row_per_item(tmp_path: Path) -> None:
+    path = write_flat(OVER_TIME["frame_label"], "segments", tmp_path / "labels.v2.jsonl")
+    assert path == tmp_path / "labels.v2.segments.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == ['reach, "far"', "pour"]
+    assert [(row["path"], float(row["start"]), float(row["end"])) for row in rows] == [
+        ("a.mp4", 0.0, 1.5),
+        ("a.mp4", 1.5, 2.0),
+    ]
+    values = write_flat(OVER_TIME["frame_regression"], "values", tmp_path / "v.csv")
+    table = pd.read_csv(values, float_precision="round_trip")
+    assert list(table.columns) == ["path", "time", "value"] and table["value"].tolist() == [1 / 3, -2.0]
+
+
+def test_print_metrics_of_labels_over_time_and_of_numbers() -> None:
+    labels, p = [np.array([0, 1, -1]), np.array([1, 1, 0])], np.eye(2)[[0, 1, 0]]
+    frames = evaluate_frames(["a", "b"], labels, [p, p], ["x", "[red]y"], ["g", "h"], 2, [])
+    lines = print_metrics(frames).splitlines()
+    assert [line[:14].strip() for line in lines[:3]] == ["frame accuracy", "macro F1", "edit score"]
+    assert lines[0].startswith(f"frame accuracy {frames['frame_accuracy']:.3f} [")
+    assert "5 labelled moments, 1 without a label" in "\n".join(lines) and "[red]y" in "\n".join(lines)
+    numbers = [np.array([1234.5]), np.array([2000.0])]
+    text = print_metrics(evaluate_numbers("regression", ["a", "b"], numbers, numbers[::-1], 1500.0, ["g", "h"], 2, []))
+    assert text.splitlines()[0].split() == ["MAE", "765.5", "[766,", "766]"]
+    assert "always answering the training mean, 1500" in text and "majority" not in text
