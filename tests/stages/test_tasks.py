@@ -13,13 +13,15 @@ import pandas as pd
 import pytest
 
 import pipeline
-from pipeline.config import AugmentationConfig, Config, TrackingConfig
+from pipeline.config import AugmentationConfig, Config, DataConfig, TrackingConfig
 from pipeline.data.clips import load_clip
+from pipeline.data.targets import target_at
 from pipeline.errors import ConfigError, DataError
 from pipeline.model import checkpoint
 from pipeline.report.tables import TASK_COLUMNS
 from pipeline.report.text import print_metrics
 from pipeline.stages.evaluate import evaluate
+from pipeline.stages.ingest import clip_files
 from pipeline.stages.predict import Predictor
 from pipeline.stages.reports import classify_text
 from pipeline.tracking.store import connect
@@ -270,3 +272,17 @@ def test_a_class_over_time_that_the_model_does_not_know_is_refused(
     strange.write_text("path,start,end,label\nclip00.avi,0,1,green\nclip01.avi,0,1,red\n")
     with pytest.raises(DataError, match="does not know: green"):
         evaluate(pipeline.load(result.checkpoint, "cpu"), strange, split="all", workers=0)
+
+
+def test_segments_written_by_classify_can_be_learned_from(finished: Finished, tmp_path: Path) -> None:
+    if finished.config.task != "frame_label":
+        return
+    done = pipeline.classify(finished.predictor, finished.clips[:4], tmp_path / "answers.csv", workers=0)
+    data = pipeline.ingest(DataConfig(root=done.flat), split=False, task="frame_label")
+    assert data.summary["ok"] == 4
+    for file, prediction in zip(
+        clip_files(data.table, ["blue", "red"]), finished.predictor.predict(finished.clips[:4], 0), strict=True
+    ):
+        assert prediction.times is not None and prediction.probabilities is not None
+        again = target_at(file.target, prediction.times)
+        assert np.array_equal(again, prediction.probabilities.argmax(axis=1))
