@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.report.bootstrap import format_interval
+from pipeline.report.number_metrics import SCORES as NUMBER_SCORES
 from pipeline.report.tables import valid_text
 from pipeline.report.tasks import JUDGED, TITLES
 
@@ -68,11 +69,12 @@ def _baseline(metrics: dict[str, Any]) -> tuple[str, str]:
 
 
 def score_text(numbers: dict[str, Any], key: str) -> str:
-    """One score of a dictionary with its interval; an error in the target's unit with significant digits."""
+    """One score of a dictionary with its interval; numbers need more digits than shares of right answers."""
     value, low, high = (numbers[name] for name in (key, f"{key}_low", f"{key}_high"))
-    if key not in ("mae", "rmse"):
+    if key not in NUMBER_SCORES or value is None:
         return format_interval(value, low, high)
-    return f"{value:.4g}" if low is None or high is None else f"{value:.4g} [{low:.3g}, {high:.3g}]"
+    one, ends = (".3f", ".3f") if key == "r2" else (".4g", ".3g")
+    return f"{value:{one}}" if low is None or high is None else f"{value:{one}} [{low:{ends}}, {high:{ends}}]"
 
 
 def _per_class_text(per_class: Sequence[dict[str, Any]], unit: str, width: int) -> str:
