@@ -26,6 +26,10 @@ Command = Callable[[list[str]], None]
 INTERRUPTED = 130
 MODEL_HELP = "checkpoint folder, folder of a training, runs:/ID[/FOLDER], models:/NAME@ALIAS or models:/NAME/VERSION"
 WORKERS_HELP = "decoding processes; -1: one per core, at most 8; 0: in the main process"
+DEMO_HELP = (
+    "label: eight motions; frame_label: phases of motion; regression: the number of turns; frame_regression: the "
+    "horizontal position"
+)
 DEVICE_HELP = "auto, cpu, cuda, cuda:1, mps"
 
 
@@ -116,17 +120,20 @@ def _print(value: dict[str, Any], as_json: bool, text: str) -> None:
 
 
 def _demo(given: list[str]) -> None:
-    parser = _parser("demo", "Write the demo clips: real video files of eight movements.")
+    parser = _parser("demo", "Write the demo clips of a task: real video files of one moving object.")
     parser.add_argument("DIR", type=str, help="folder to write to; made if needed")
-    parser.add_argument("--groups", type=PositiveInt, default=120, help="groups of eight clips, one per class")
+    parser.add_argument(
+        "--groups", type=PositiveInt, default=120, help="groups of clips with one background and object"
+    )
+    parser.add_argument("--task", type=Task, default="label", help=DEMO_HELP)
     parser.add_argument("--seed", type=NonNegativeInt, default=0, help="other seeds give other clips")
     _add_json(parser)
     options = guarded(parser, given)
-    from pipeline.data.demo import write_demo
+    from pipeline.data.demo import clips_per_group, write_demo
     from pipeline.stages.progress import bar
 
-    with bar("rendering", options.groups * 8) as advance:
-        count = write_demo(options.DIR, options.groups, options.seed, advance)
+    with bar("rendering", options.groups * clips_per_group(options.task)) as advance:
+        count = write_demo(options.DIR, options.groups, options.seed, advance, options.task)
     _print({"clips": count, "dir": options.DIR}, options.json, f"{count} clips in {options.DIR}")
 
 
