@@ -18,7 +18,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from pipeline import __version__
 from pipeline.config import Config, DataConfig, LimitsConfig, Task, TrackingConfig
-from pipeline.errors import UserError
+from pipeline.errors import ConfigError, UserError
 from pipeline.options import Parser, config_parser, guarded, stdout, to_config
 
 Command = Callable[[list[str]], None]
@@ -209,6 +209,33 @@ def _train(given: list[str]) -> None:
     _print(value, options.json, text)
 
 
+def _describe(given: list[str]) -> None:
+    parser = config_parser(
+        "video-lstm describe",
+        "Show every step from file to answer with its shape, parameters, multiply-adds and memory, and what the rows "
+        "and columns of the recurrent weights mean. CONFIG is a YAML file; a MODEL in its place is described as it is: "
+        + MODEL_HELP,
+    )
+    parser.add_argument(
+        "--classes", type=PositiveInt | None, default=None,
+        help="number of classes of a CONFIG; unset: those of data.root, 2 where that is not there",
+    )  # fmt: skip
+    parser.add_argument("--uri", type=str | None, default=None, help="MLflow store of runs:/ and models:/ addresses")
+    _add_json(parser)
+    trained = given[:1] if given and not given[0].startswith("-") and not given[0].endswith((".yaml", ".yml")) else []
+    options, config = _configured(parser, given[len(trained) :])
+    if trained and (config != Config() or options.classes is not None):
+        raise ConfigError(f"{trained[0]} is a trained model, which has its options; give none but --uri and --json")
+    import shutil
+
+    from pipeline.report.description import description_text
+    from pipeline.stages.describe import describe_config, describe_model
+
+    result = describe_model(trained[0], options.uri) if trained else describe_config(config, options.classes)
+    value = asdict(result)
+    _print(value, options.json, description_text(value, shutil.get_terminal_size((100, 24)).columns))
+
+
 def _evaluate(given: list[str]) -> None:
     parser = _parser("evaluate", "Score a model on clips it was not trained on, with intervals and coverage.")
     _add_model(parser)
@@ -292,6 +319,7 @@ COMMANDS: dict[str, tuple[Command, str]] = {
     "doctor": (_doctor, "check the installation, or decode-check files"),
     "ingest": (_ingest, "catalog and split a folder of labelled clips"),
     "extract": (_extract, "compute and keep the features of a frozen encoder"),
+    "describe": (_describe, "show a model's steps, shapes, costs and weights"),
     "train": (_train, "train, test and track a classifier"),
     "evaluate": (_evaluate, "score a model on clips it has not seen"),
     "classify": (_classify, "label files into a table"),

@@ -269,6 +269,23 @@ def test_doctor_of_files_says_what_is_wrong_with_each(tiny_clips: Path, capsys: 
     assert out.count("c09.mp4: not a video") == 5 and "15 files, 10 ok, 5 failed" in out
 
 
+def test_describe_shows_a_configuration_and_a_model(
+    example: Any, make_config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(to_dict(make_config())))
+    out, err = in_process(["describe", str(tmp_path / "tiny.yaml"), "--recurrent.kind", "gru"], capsys)
+    assert "tiny: label, 3 classes" in out and "gru layer0" in out and "reset gate, update gate" in out and err == ""
+    assert max(len(line) for line in out.splitlines()) <= 80
+    out, _ = in_process(["describe", str(example.folder), "--json"], capsys)
+    value = json.loads(out)
+    assert value["outputs_from"] == "of the model" and value["blocks"][0]["steps"][-1]["name"] == "output"
+    for given in (["--recurrent.kind", "gru"], ["--classes", "4"]):
+        with pytest.raises(SystemExit):
+            cli.main(["describe", str(example.folder), *given])
+        assert "is a trained model, which has its options" in capsys.readouterr().err
+
+
 def test_doctor_passes_here(call: Call) -> None:
     found = result(call("doctor", "--json"))
     assert found["ok"] is True and found.keys() == {"ok", "checks"}

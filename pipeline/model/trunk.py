@@ -81,12 +81,12 @@ def normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 def check_frame_size(trunk: nn.Module, name: str, size: int) -> None:
     """Raises ConfigError where frames of `size` pixels are too small for the trunk's strides and kernels."""
     try:
-        _shadow(trunk).eval()(torch.empty(1, 3, size, size, device="meta"))
+        shadow(trunk).eval()(torch.empty(1, 3, size, size, device="meta"))
     except RuntimeError as error:
         raise ConfigError(f"video.size is {size}, too small for encoder {name}; use 96 or more") from error
 
 
-def _shadow(module: nn.Module) -> nn.Module:
+def shadow(module: nn.Module) -> nn.Module:
     """A copy without memory (device "meta"): computes shapes, no numbers."""
     tensors = [*module.parameters(), *module.buffers()]
     return copy.deepcopy(module, {id(tensor): tensor.to("meta") for tensor in tensors})
@@ -124,7 +124,7 @@ class _Shapes(fx.Interpreter):
 
 def _last_map(module: fx.GraphModule, paths: dict[str, str]) -> tuple[fx.Node, int]:
     """The last node, before any classifier, whose result is a map with a size above 1; and its channels."""
-    interpreter = _Shapes(_shadow(module).eval())  # type: ignore[arg-type]
+    interpreter = _Shapes(shadow(module).eval())  # type: ignore[arg-type]
     interpreter.run(torch.empty(1, 3, TRACE_SIZE, TRACE_SIZE, device="meta"))
     chosen: fx.Node | None = None
     channels = 0
