@@ -27,6 +27,7 @@ from pipeline.model.classifier import Classifier
 from pipeline.model.losses import class_loss, known, number_loss
 from pipeline.report.tasks import JUDGED
 from pipeline.stages.devices import choose_precision
+from pipeline.stages.inside import Inside, Reading, probe_batch
 from pipeline.stages.progress import bar, say
 from pipeline.stages.resume import TrainingState, read_state, restore, save_state
 from pipeline.stages.sources import Source, epoch_order
@@ -34,7 +35,7 @@ from pipeline.stages.sources import Source, epoch_order
 SAVE_SECONDS = 15.0
 """Age at which checkpoints and state on disk are replaced."""
 
-EpochHook = Callable[[dict[str, float]], None]
+EpochHook = Callable[[dict[str, float], Reading], None]
 
 
 @dataclass
@@ -46,11 +47,13 @@ class Fitted:
             val_frame_accuracy or val_mae), learning_rate, gradient_norm, seconds.
         best_epoch: counted from 1.
         failed: path and reason of files that could not be read while training.
+        inside: one reading per epoch, see `stages/inside.py`.
     """
 
     history: list[dict[str, float]]
     best_epoch: int
     failed: dict[str, str]
+    inside: list[Reading]
 
 
 def fit(
@@ -77,7 +80,7 @@ def fit(
         state: where to start; `restore` is called for a state past the first epoch.
         card: what goes into the checkpoints beside the weights.
         folder: the run's folder.
-        on_epoch: called with each row of the history.
+        on_epoch: called with each row of the history and the reading beside it.
 
     Raises:
         DataError: the loss is not a number any more, or no clip could be read.
@@ -89,18 +92,20 @@ def fit(
     else:
         save_state(folder, state, model, step.optimizer)
     keeper = _Keeper(step, state, card, folder)
+    probe = probe_batch(train, config)
+    inside = Inside(model, step.optimizer, step.loss, probe, card.classes, config.training, state.inside)
     try:
         while not (finished := _finished(state, config)):
-            row = _epoch(step, train, val, config, state)
+            row = _epoch(step, train, val, config, state, inside)
             keeper.note(row)
-            on_epoch(row)
+            on_epoch(row, inside.end(state.epoch))
             keeper.save_if_old()
     except KeyboardInterrupt:
         keeper.save_best()
         raise
     keeper.save()
     say(finished)
-    return Fitted(state.history, state.best_epoch, state.failed)
+    return Fitted(state.history, state.best_epoch, state.failed, state.inside)
 
 
 def class_weights(labels: Sequence[int] | NDArray[Any], classes: int, config: Config) -> torch.Tensor | None:
@@ -184,12 +189,15 @@ def rate_factor(step: int, steps_per_epoch: int, epochs: int, warmup: float) -> 
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / (total - rising)))
 
 
-def _epoch(step: _Step, train: Source, val: Source | None, config: Config, state: TrainingState) -> dict[str, float]:
+def _epoch(
+    step: _Step, train: Source, val: Source | None, config: Config, state: TrainingState, inside: Inside
+) -> dict[str, float]:
     started = time.perf_counter()
     epoch, settings = state.epoch, config.training
     torch.manual_seed(view_seed(config.seed, epoch))
     order = epoch_order(train.labels, settings.balance, config.seed, epoch)
     steps = math.ceil(len(order) / settings.batch_size)
+    inside.begin(epoch, steps)
     step.model.train()
     losses, norms, sizes, factor = [], [], [], 1.0
     with bar(f"epoch {epoch + 1}/{settings.epochs}", steps) as advance:
@@ -219,12 +227,12 @@ def _epoch(step: _Step, train: Source, val: Source | None, config: Config, state
         "gradient_norm": float(np.mean([n for n in norms if math.isfinite(n)] or [math.inf])),
     }
     if val is not None:
-        row |= validate(step, val, state)
+        row |= validate(step, val, state, inside)
     return row | {"seconds": time.perf_counter() - started}
 
 
 @torch.no_grad()
-def validate(step: _Step, val: Source, state: TrainingState) -> dict[str, float]:
+def validate(step: _Step, val: Source, state: TrainingState, inside: Inside) -> dict[str, float]:
     """Loss and score of the fused prediction on the plain views of the validation clips: means over all clips, or
     over all moments, that have a target. Neither class weights nor smoothing change this loss.
     """
@@ -235,7 +243,9 @@ def validate(step: _Step, val: Source, state: TrainingState) -> dict[str, float]
         here = int(known(batch.targets).sum())
         if here:
             moved = batch.to(step.device)
-            mean_loss, mean_score = _measure(step.model, step.logits(moved), moved.targets)
+            outputs = step.logits(moved)
+            inside.answers(step.model.combine(outputs), moved.targets)
+            mean_loss, mean_score = _measure(step.model, outputs, moved.targets)
             loss, score, count = loss + here * mean_loss, score + here * mean_score, count + here
     if not count:
         raise DataError("no validation clip with a target could be read; run: video-lstm doctor DATA")

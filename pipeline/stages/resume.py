@@ -36,6 +36,7 @@ class TrainingState:
         failed: path and reason of the files that could not be read while training.
         loss_scale: state of the fp16 gradient scaler; empty without one.
         classes: class names in their order.
+        inside: what was seen inside the model, one reading per finished epoch (`stages/inside.py`).
     """
 
     config: dict[str, Any]
@@ -48,6 +49,7 @@ class TrainingState:
     failed: dict[str, str] = field(default_factory=dict)
     loss_scale: dict[str, float] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
+    inside: list[dict[str, Any]] = field(default_factory=list)
 
 
 def save_state(folder: Path, state: TrainingState, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,15 +31,18 @@ from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import Classifier, build_classifier
 from pipeline.model.trunk import check_name
 from pipeline.report.figures import curves_figure
+from pipeline.report.inside_figure import inside_figure
 from pipeline.report.tables import write_json
 from pipeline.report.tasks import JUDGED, TITLES, headline
 from pipeline.report.text import score_text
 from pipeline.report.write import write_report
+from pipeline.stages import inside
 from pipeline.stages.devices import choose_device, choose_workers
 from pipeline.stages.evaluate import identities, score
 from pipeline.stages.extract import encode_again, encoders_digest, fill, standardise, training_views
 from pipeline.stages.fit import Fitted, fit
 from pipeline.stages.ingest import Ingested, ingest
+from pipeline.stages.inside import Reading
 from pipeline.stages.predict import Predictor
 from pipeline.stages.progress import say
 from pipeline.stages.resume import NAME as RESUME
@@ -272,9 +276,10 @@ def _train_tracked(
     _describe(run, config, data)
     train_source, val_source = _sources(config, data, model, state, device)
     card = _card(config, data, state)
-    for row in state.history:
-        _record(run, row)  # epochs that were safe on disk but had not reached the store; others are not sent again
-    fitted = fit(model, train_source, val_source, config, state, card, folder, device, lambda row: _record(run, row))
+    for row, reading in zip(state.history, state.inside, strict=True):
+        _record(run, row, reading)  # safe on disk but perhaps not in the store; what it has is not sent again
+    record = partial(_record, run)
+    fitted = fit(model, train_source, val_source, config, state, card, folder, device, record)
     del train_source, val_source  # their workers end here, not beside those of the test
     return _finish(config, folder, data, fitted, run, device)
 
@@ -349,7 +354,7 @@ def _describe(run: Run, config: Config, data: Ingested) -> None:
     run.text(yaml.safe_dump(_recorded(config), sort_keys=False), "config.yaml")
 
 
-def _record(run: Run, row: dict[str, float]) -> None:
+def _record(run: Run, row: dict[str, float], reading: Reading) -> None:
     names = {
         "train_loss": "train/loss",
         "val_loss": "val/loss",
@@ -358,8 +363,10 @@ def _record(run: Run, row: dict[str, float]) -> None:
         "gradient_norm": "train/gradient_norm",
         "seconds": "time/epoch",
     }
-    metrics = {names[key]: value for key, value in row.items() if key in names}
+    metrics = {names[key]: value for key, value in row.items() if key in names} | inside.metrics(reading)
     _attempt(lambda: run.metrics(metrics, step=int(row["epoch"])))
+    if reading["warnings"]:
+        _attempt(lambda: run.tags({f"warning.{kind}": text for kind, text in reading["warnings"].items()}))
 
 
 def _attempt(send: Callable[[], None]) -> None:
@@ -382,6 +389,8 @@ def _finish(config: Config, folder: Path, data: Ingested, fitted: Fitted, run: R
     write_report(metrics, scored.tracks, report)
     curves_figure(fitted.history, report / "curves.png", config.task)
     write_json(fitted.history, report / "history.json")
+    write_json(fitted.inside, report / "inside.json")
+    inside_figure(fitted.inside, report / "inside.png")
     skipped = data.failed() + [{"path": path, "reason": reason} for path, reason in fitted.failed.items()]
     write_json(skipped, report / "skipped.json")
     names = {f"test/{k}": v for k, v in headline(metrics).items() if isinstance(v, int | float)}

@@ -21,7 +21,7 @@ from pipeline.config import TrackingConfig, flatten, to_dict
 from pipeline.data import catalog
 from pipeline.errors import CheckpointError, ConfigError, DataError, UserError
 from pipeline.model import checkpoint
-from pipeline.stages import fit, sources, train
+from pipeline.stages import fit, inside, sources, train
 from pipeline.stages.resume import read_state
 from pipeline.tracking.store import connect
 
@@ -55,8 +55,9 @@ def test_the_result_names_checkpoint_run_and_an_honest_test(example: Any) -> Non
 
 def test_the_folder_holds_all_there_is_to_know(example: Any) -> None:
     names = {str(path.relative_to(example.folder)) for path in example.folder.rglob("[!.]*") if path.is_file()}
-    pictures = {"report/confusion.png", "report/curves.png", "report/per_class.png"}
+    pictures = {f"report/{name}.png" for name in ("confusion", "curves", "inside", "per_class")}
     tables = {"report/metrics.json", "report/per_class.csv", "report/history.json", "report/skipped.json"}
+    tables |= {"report/inside.json"}
     models = {f"{kind}/model.{suffix}" for kind in ("best", "last") for suffix in ("safetensors", "json")}
     assert names == pictures | tables | models | {"catalog.parquet", "config.yaml", "result.json"}
     assert yaml.safe_load((example.folder / "config.yaml").read_text()) == to_dict(example.config)
@@ -95,6 +96,57 @@ def test_the_run_is_finished_with_parameters_tags_and_every_epoch(example: Any) 
     losses = [entry.value for entry in client.get_metric_history(example.result.run_id, "val/loss")]
     assert losses == [row["val_loss"] for row in rows]
     assert run.data.metrics["test/top1"] == 1.0 and run.data.metrics["test/coverage"] == 12 / 14
+
+
+def test_what_was_seen_inside_is_in_the_run_and_in_the_report(example: Any) -> None:
+    client = connect(example.uri)
+    readings = json.loads((example.folder / "report/inside.json").read_text())
+    assert [reading["epoch"] for reading in readings] == [1, 2, 3]
+    assert [len(reading["layers"]) for reading in readings] == [1, 0, 1]  # four updates an epoch: first and last
+    assert len(readings[0]["layers"]["layer0"]["gradient"]) == 4
+    assert 0.05 < readings[0]["seconds_per_step"] < 0.5
+    values = inside.metrics(readings[2])
+    assert {
+        "gates/layer0/forget_mean",
+        "gates/layer0/half_life_seconds",
+        "gradients/layer0/first_step",
+    } <= values.keys()
+    assert {"updates/encoder", "updates/recurrent.layer0", "updates/output", "val/answers_share"} <= values.keys()
+    for name, value in values.items():
+        entry = client.get_metric_history(example.result.run_id, name)[-1]
+        assert (entry.step, entry.value) == (3, pytest.approx(value))
+    assert not [tag for tag in client.get_run(example.result.run_id).data.tags if tag.startswith("warning.")]
+
+
+def test_a_warning_is_said_and_becomes_a_tag(
+    make_config: Any, example: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An update as large as this closes gates for good."""
+    config = make_config(
+        tracking=TrackingConfig(uri=example.uri, experiment="warnings"), training__epochs=4, training__warmup=0.0,
+        training__learning_rate=20.0,
+    )  # fmt: skip
+    result = train.train(config, tmp_path / "run")
+    tags = connect(example.uri).get_run(result.run_id).data.tags
+    warnings = {name.removeprefix("warning."): text for name, text in tags.items() if name.startswith("warning.")}
+    assert "one_answer" in warnings
+    said = capsys.readouterr().err
+    assert all(said.count(f"warning: {text}") == 1 for text in warnings.values())
+
+
+def test_looking_inside_changes_no_number(
+    example: Any, make_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inside.Inside, "_look", lambda _: {})
+    monkeypatch.setattr(fit, "probe_batch", lambda *_: None)
+    monkeypatch.setattr(torch.optim.AdamW, "register_step_pre_hook", lambda *_: None)
+    monkeypatch.setattr(torch.optim.AdamW, "register_step_post_hook", lambda *_: None)
+    train.train(make_config(training__epochs=3), tmp_path / "blind")
+    readings = json.loads((tmp_path / "blind/report/inside.json").read_text())
+    assert all(not reading["layers"] and not reading["updates"] for reading in readings)
+    assert history(tmp_path / "blind") == history(example.folder)
+    for kind in ("best", "last"):
+        assert same(tmp_path / "blind" / kind, example.folder / kind)
 
 
 def test_the_run_holds_checkpoint_report_and_the_skipped_files(example: Any, tmp_path: Path) -> None:
@@ -244,6 +296,7 @@ def test_an_interrupted_training_keeps_its_best_model_and_ends_where_it_would_ha
     assert [entry.step for entry in client.get_metric_history(run.info.run_id, "val/loss")] == [1, 2, 3]
     assert result.test == example.result.test and history(tmp_path / "run") == history(example.folder)
     assert same(tmp_path / "run/best", example.folder / "best")
+    assert (tmp_path / "run/report/inside.json").read_text() == (example.folder / "report/inside.json").read_text()
 
 
 def test_what_cannot_work_is_refused_before_anything_is_decoded(make_config: Any, tmp_path: Path) -> None:
