@@ -15,6 +15,7 @@ from pipeline.model.checkpoint import config_of
 from pipeline.model.classifier import Classifier, build_classifier
 from pipeline.model.encoder import Encoder
 from pipeline.model.matrices import Matrix, matrices
+from pipeline.stages.ingest import classes_of
 from pipeline.stages.models import load_model
 
 ASSUMED_CLASSES = 2
@@ -156,4 +157,4 @@ def _classes(config: Config, given: int | None) -> tuple[int, str]:
     if root is None or not os.path.exists(os.path.expanduser(root)):
         missing = "data.root is not set" if root is None else f"data.root {root} is not there"
         return ASSUMED_CLASSES, f"assumed: {missing}; --classes sets it"
-    return len({entry.label for entry in layouts.discover(config.data).entries}), f"from {root}"
+    return len(classes_of(layouts.discover(config.data, config.task).entries)), f"from {root}"
