@@ -58,7 +58,7 @@ def test_the_rows_are_really_those_of_the_gate(kind: str) -> None:
         with torch.no_grad():
             parameter[6 * index : 6 * index + 6] += 40.0
         after = layer.gates(x, lengths, None)[gate]
-        assert (after >= before[gate]).all() and after.mean() > before[gate].mean() + 0.1, name
+        assert (after >= before[gate]).all() and after.mean() > before[gate].mean() + 0.03, name
         with torch.no_grad():
             parameter.copy_(kept)
         opened.append(gate)
