@@ -20,6 +20,10 @@ RATE = 5e-3
 CLIP = 1.0
 EVERY = 50
 """Updates between looks at the validation sequences."""
+GIVE_UP = 0.6
+"""Share of the updates after which a training that is still at chance on the validation sequences ends."""
+AT_CHANCE = 0.1
+"""A score this share of the way from chance to 1, or less, is at chance."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Fit:
 
     Attributes:
         score: on the test sequences, see `Task`.
-        updates: optimiser steps taken; fewer than allowed where the validation sequences were solved before.
+        updates: optimiser steps taken; fewer than allowed where it was solved, or hopeless, before.
         parameters: trainable numbers.
         seconds: of processor time, for all of the cell.
     """
@@ -69,7 +73,7 @@ class Net(nn.Module):
 
 
 def fit(task: Task, source: Source, config: RecurrentConfig, seed: int, updates: int | None = None) -> Fit:
-    """Train until the validation sequences are solved twice in a row, or the updates are used up.
+    """Train until the validation sequences are solved twice in a row, hopeless, or the updates are used up.
 
     Everything random comes from the seed, so the same cell gives the same score again.
     """
@@ -87,9 +91,17 @@ def fit(task: Task, source: Source, config: RecurrentConfig, seed: int, updates:
         schedule.step()
         done += 1
         if done % EVERY == 0:
-            solved = solved + 1 if score(net, task, val) >= task.solved else 0
+            seen = score(net, task, val)
+            solved = solved + 1 if seen >= task.solved else 0
+            if done >= GIVE_UP * most and at_chance(task, seen):
+                break
     parameters = sum(p.numel() for p in net.parameters() if p.requires_grad)
     return Fit(score(net, task, source.held_out(TEST)), done, parameters, time.process_time() - started)
+
+
+def at_chance(task: Task, score: float) -> bool:
+    """Nothing was learned that is worth going on, or a longer gap."""
+    return score <= task.chance + AT_CHANCE * (1 - task.chance)
 
 
 def step(net: Net, optimizer: torch.optim.Optimizer, kind: Kind, batch: Sequences) -> float:

@@ -19,7 +19,7 @@ from typing import get_args, get_type_hints
 
 import torch
 
-from lab.fit import CLIP, RATE, Fit, fit
+from lab.fit import CLIP, GIVE_UP, RATE, Fit, at_chance, fit
 from lab.hmm import ITERATIONS, STATES, fit_hmm
 from lab.sources import BATCH, HMM_SEQUENCES, SCORED, open_source
 from lab.tasks import Task
@@ -27,10 +27,10 @@ from pipeline.config import RecurrentConfig
 
 HIDDEN = 32
 """Size of every member's hidden state."""
-AT_CHANCE = 0.1
-"""A score this share of the way from chance to 1, or less, is at chance."""
 NEEDS_MAP = "conv_lstm"
 """Reads feature maps; here every step is a vector."""
+SLOW = {"layer_norm_lstm": 200, "mlstm": 60}
+"""Members whose step takes many times an LSTM's run after all others, with gaps up to this one."""
 INITS = {
     "default": {"initialisation": "default"},
     "orthogonal": {"initialisation": "orthogonal"},
@@ -85,11 +85,11 @@ def initialisations(member: str) -> tuple[str, ...]:
 def gaps_of(task: Task, member: str, chosen: Sequence[int] | None) -> list[int]:
     """The gaps a member is tried with, shortest first."""
     gaps = [*task.gaps, *([LONG[task.name]] if task.name in LONG and member in EXTRA_INITS else [])]
-    return gaps if chosen is None else [gap for gap in gaps if gap in chosen]
+    return [gap for gap in gaps if gap <= SLOW.get(member, gap) and (chosen is None or gap in chosen)]
 
 
 def chains(tasks: Iterable[Task], names: Iterable[str], seeds: int, gaps: Sequence[int] | None) -> list[list[Cell]]:
-    """All chains of cells, one seed after the other, so that a run that is cut short has whole seeds."""
+    """All chains of cells, one seed after the other, slow members last, so that a run cut short has what it can."""
     found = [
         [Cell(task.name, member, init, seed, gap) for gap in gaps_of(task, member, gaps)]
         for seed in range(seeds)
@@ -98,19 +98,15 @@ def chains(tasks: Iterable[Task], names: Iterable[str], seeds: int, gaps: Sequen
         for init in initialisations(member)
         if member != "hmm" or task.hmm
     ]
-    return [chain for chain in found if chain]
+    return sorted((chain for chain in found if chain), key=lambda chain: chain[0].member in SLOW)
 
 
 def settings(task: Task, member: str) -> str:
     """All that decides a score besides the cell and the code."""
     if member == "hmm":
         return f"states={STATES} iterations={ITERATIONS} sequences={HMM_SEQUENCES} scored={SCORED}"
-    return f"hidden={HIDDEN} updates={task.updates} batch={BATCH} rate={RATE} clip={CLIP} scored={SCORED}"
-
-
-def at_chance(task: Task, score: float) -> bool:
-    """Nothing was learned that is worth a longer gap."""
-    return score <= task.chance + AT_CHANCE * (1 - task.chance)
+    recipe = f"batch={BATCH} rate={RATE} clip={CLIP} give_up={GIVE_UP}"
+    return f"hidden={HIDDEN} updates={task.updates} {recipe} scored={SCORED}"
 
 
 def configuration(cell: Cell, steps: int) -> RecurrentConfig:

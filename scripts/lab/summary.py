@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lab.grid import Cell, Row, at_chance, gaps_of, initialisations, members
+from lab.fit import at_chance
+from lab.grid import Cell, Row, gaps_of, initialisations, members
 from lab.tasks import Task
 
 Variant = tuple[str, str]

@@ -167,6 +167,11 @@ def test_claims_follow_the_numbers(lab: dict[str, Any]) -> None:
     assert claims.peepholes(results_of(lab, interval)).startswith("Confirmed: with peepholes against without")
     swapped = {(t, "lstm" if k != "lstm" else "peephole_lstm", i, g): v for (t, k, i, g), v in interval.items()}
     assert claims.peepholes(results_of(lab, swapped)).startswith("Not confirmed")
+    alike = dict.fromkeys(interval, (0.7, 0.7))
+    assert claims.peepholes(results_of(lab, alike)).startswith("Not confirmed")
+    starts = {("order", "lstm", i, 10): (0.9, 0.9) for i in ("default", "no forget bias", "orthogonal", "chrono")}
+    part = starts | {("digits", "lstm", "default", 0): (0.5, 0.5)}  # a run that was cut short
+    assert "no forget bias 0.87 (order 0.87)" in claims.initialisation(results_of(lab, part))
     rnn = {("order", "rnn", i, g): (1.0, 1.0) for i in ("default", "orthogonal") for g in (10, 20, 50)}
     assert claims.short_memory(results_of(lab, rnn)).startswith("Not confirmed: as PyTorch starts it, it solves")
     rnn |= {("order", "rnn", "default", g): (0.3, 0.3) for g in (20, 50)}
