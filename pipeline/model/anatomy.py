@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.model.branch import Branch
+from pipeline.model.cells.mlstm import MLSTMLayer
 from pipeline.model.cells.steps import Layer
 from pipeline.model.encoder import Encoder
 from pipeline.model.inside import named_layers
@@ -94,11 +95,13 @@ def branch_steps(branch: Branch, moments: int) -> list[Step]:
 
 
 def recurrent_multiply_adds(layer: Layer, moments: int) -> int:
-    """Products with the weights of one recurrent layer over `moments` steps."""
+    """Products with the weights of one recurrent layer over `moments` steps; an mLSTM's with its memory, too."""
     per_step = 0
     for name, parameter in layer.named_parameters():
         cells = getattr(layer, "grid", 1) ** 2 if name.startswith("weight") else 1  # a convolution's
         per_step += cells * parameter.numel() if parameter.ndim > 1 else 0
+    if isinstance(layer, MLSTMLayer):
+        per_step += 2 * layer.output_size**2 // layer.heads  # a matrix per head is written to and read
     return moments * per_step
 
 

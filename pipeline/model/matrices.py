@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import nn
@@ -14,6 +15,9 @@ ROWS = {
     "lstm": ("input gate", "forget gate", "cell candidate", "output gate"),
     "peephole_lstm": ("input gate", "forget gate", "cell candidate", "output gate"),
     "layer_norm_lstm": ("input gate", "forget gate", "cell candidate", "output gate"),
+    "conv_lstm": ("input gate", "forget gate", "cell candidate", "output gate"),
+    "slstm": ("input gate", "forget gate", "cell candidate", "output gate"),
+    "mlstm": ("query", "key", "value", "output gate"),
     "coupled_lstm": ("forget gate", "cell candidate", "output gate"),
     "min_gru": ("update gate", "candidate"),
     "min_lstm": ("forget gate", "input gate", "candidate"),
@@ -58,13 +62,20 @@ def _matrix(name: str, kind: str, shape: tuple[int, ...], below: str) -> Matrix:
     if "weight_hr" in parameter:
         return Matrix(name, shape, f"the {shape[0]} projected hidden values", f"the {shape[1]} values before it")
     if "peephole" in parameter:
-        return Matrix(name, shape, f"to the {', '.join(PEEPHOLES)}", f"from the {shape[1]} cell values, one to one")
+        return Matrix(
+            name, shape, f"to the {', '.join(PEEPHOLES)}", f"from the {math.prod(shape[1:])} cell values, one to one"
+        )
     if parameter.startswith("norm_cell"):
         return Matrix(name, shape, f"the {shape[0]} cell values", "")
     columns = ""
     if len(shape) > 1:
         before = "weight_hh" in parameter
         columns = f"the {shape[1]} " + ("hidden values of the step before" if before else below)
+    if kind == "conv_lstm" and columns:
+        of = "the hidden map of the step before" if before else f"the map that the {below} are"
+        columns = f"the {shape[1]} channels of {of}, {shape[2]} x {shape[3]} cells"
+    if parameter.endswith("_gates"):  # mLSTM: a number per head
+        return Matrix(name, shape, f"input gates, forget gates: {shape[0] // 2} heads each", columns)
     return Matrix(name, shape, _blocks(kind, shape[0]), columns)
 
 
