@@ -147,8 +147,9 @@ def published(results: Results) -> str:
     text = ", ".join(f"{' '.join(variant)} {found[gap]:.4f}{marks[variant][gap]}" for variant, found in errors.items())
     return (
         f"{word}, at T = {gap} and after at most {task.updates} updates: mean squared error {text} (knowing nothing: "
-        f"{ADDING_VARIANCE:.4f}; †: at chance with a shorter gap already). Published at T = 600, after more training: LSTM {PUBLISHED['lstm']}, GRU "
-        f"{PUBLISHED['gru']}, RNN {PUBLISHED['rnn']} (Bai et al. 2018, table 1, from a secondary copy)."
+        f"{ADDING_VARIANCE:.4f}; †: at chance with a shorter gap already). Published at T = 600, after more training: "
+        f"LSTM {PUBLISHED['lstm']}, GRU {PUBLISHED['gru']}, RNN {PUBLISHED['rnn']} (Bai et al. 2018, table 1, from a "
+        "secondary copy)."
     )
 
 

@@ -40,7 +40,7 @@ def draw(results: Results, path: Path) -> None:
     figure = Figure(figsize=(3.1 * len(columns) + 2.6, 1.75 * count + 1.5), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     ratios = [1.0] * len(columns) + [0.62]
-    grid = figure.add_gridspec(count + 1, len(columns) + 1, width_ratios=ratios, height_ratios=[0.62, *[1.0] * count])
+    grid = figure.add_gridspec(count + 1, len(columns) + 1, width_ratios=ratios, height_ratios=[0.5, *[1.0] * count])
     for number, (title, variants) in enumerate(columns.items()):
         _legend(figure.add_subplot(grid[0, number]), title, variants)
         for row, task in enumerate(results.tasks):
@@ -143,11 +143,12 @@ def _times(axes: Axes, results: Results) -> None:
     for place, (_, ratio) in enumerate(rows):
         axes.plot([1, ratio], [place, place], color="#B3D4E8", linewidth=7, solid_capstyle="butt")
         axes.plot([ratio], [place], "o", color=COLOURS[0], markersize=5)
-        axes.text(ratio * 1.12, place + 0.02, f"{ratio:.2f}", va="center", size=8, color=MUTED)
+        side, place_of_text = ("left", ratio * 1.15) if ratio >= 1 else ("right", ratio / 1.15)
+        axes.text(place_of_text, place, f"{ratio:.2f}", va="center", ha=side, size=8, color=MUTED)
     axes.axvline(1, color=INK, linewidth=0.9)
     axes.set_xscale("log")
     if rows:
-        axes.set_xlim(min(0.3, rows[-1][1] * 0.7), max(2.0, rows[0][1] * 2.2))
+        axes.set_xlim(min(0.3, rows[-1][1] * 0.4), max(2.0, rows[0][1] * 2.2))
     axes.set_yticks(range(len(rows)), [name for name, _ in rows], size=8.5, color=INK)
     axes.set_title("time of a training step\nover the LSTM's", size=9.5, color=INK, loc="left")
     axes.spines[["top", "right", "left"]].set_visible(False)
