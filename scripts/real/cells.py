@@ -170,7 +170,7 @@ def run_cell(config: Config) -> Outcome:
         state = TrainingState({}, data.split_digest, None, classes=data.classes)
         card = Card(to_dict(config), data.classes)
         chosen = val if val.labels else None
-        fitted = fit(model, train, chosen, config, state, card, Path(folder), device, lambda _: None)
+        fitted = fit(model, train, chosen, config, state, card, Path(folder), device, lambda *_: None)
         predictor = Predictor(*checkpoint.load(Path(folder) / "best"), device, "")
     return _tested(predictor, data, test, failed, fitted.best_epoch)
 
