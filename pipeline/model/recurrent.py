@@ -113,11 +113,11 @@ class Recurrent(nn.Module):
         if not (self.truncate and self.training and x.shape[1] > self.truncate):
             hidden, after = layer(x, lengths, state)
             return hidden, after
-        pieces = []
+        pieces, drawn = [], layer.draw(x)
         for start in range(0, x.shape[1], self.truncate):
             piece = x[:, start : start + self.truncate]
             left = (lengths - start).clamp(0, piece.shape[1])
-            hidden, reached = layer(piece, left.clamp(min=1), state)
+            hidden, reached = layer(piece, left.clamp(min=1), state, **drawn)
             state = _where_left(left > 0, reached, state)
             pieces.append(hidden)
             if start + self.truncate < x.shape[1]:

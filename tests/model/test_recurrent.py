@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from pipeline.config import RecurrentConfig
+from pipeline.config import RECURRENT_OPTIONS, RecurrentConfig
 from pipeline.model.cells import LAYERS
 from pipeline.model.cells.regularise import LockedDropout
 from pipeline.model.recurrent import Recurrent, State, valid_mask
@@ -194,6 +194,23 @@ def test_truncation_cuts_the_gradient_and_changes_no_value(kind: str) -> None:
     assert (far[0, :6] == 0).all() and (far[0, 6:] != 0).any()
     (full,) = torch.autograd.grad(theirs[0, 7].sum(), x)
     assert (full[0, :6] != 0).any()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(kind, {"weight_dropout": 0.5}) for kind in RECURRENT_OPTIONS["weight_dropout"]]
+    + [(kind, {"variational": True, "dropout": 0.5}) for kind in RECURRENT_OPTIONS["zoneout"]],
+)
+def test_truncation_does_not_draw_again_what_holds_for_a_whole_clip(kind: str, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    whole, cut = make(kind, layers=1, **options), make(kind, layers=1, truncate=3, **options)
+    cut.load_state_dict(whole.state_dict())
+    x, lengths = torch.randn(2, 8, 4), torch.tensor([8, 5])
+    torch.manual_seed(1)
+    expected, _ = whole.train()(x, lengths)
+    torch.manual_seed(1)
+    assert torch.allclose(cut.train()(x, lengths)[0], expected, atol=1e-6)
+    assert not torch.allclose(whole.eval()(x, lengths)[0], expected, atol=1e-3)  # something was dropped
 
 
 @pytest.mark.parametrize("kind", LAYERS)

@@ -7,6 +7,7 @@
 - hidden (B, T, layer.output_size); what it holds in the padding is masked by the stack.
 - state: a tuple of tensors (B, ...) after each clip's last valid step; None starts a clip. T steps at once, in chunks
   or one by one give the same numbers.
+- layer(x, lengths, state, **layer.draw(whole)): where a clip is read in pieces, one draw of dropout masks for all.
 - layer.gates(x, lengths, state): values of the gates by name, (B, T, H) each; empty where a layer has none.
 """
 

@@ -43,16 +43,20 @@ class FusedLayer(Layer):
         if config.initialisation != "default":
             _initialise(self.net, config)
 
-    def forward(self, x: Tensor, lengths: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def draw(self, x: Tensor) -> dict[str, Tensor]:
+        """weight_hh_l0, some of it dropped, where that is asked for."""
+        if not (self.weight_dropout and self.training):
+            return {}
+        recurrent = dict(self.net.named_parameters())["weight_hh_l0"]
+        return {"weight_hh_l0": drop_weights(recurrent, self.weight_dropout, True)}
+
+    def forward(self, x: Tensor, lengths: Tensor, state: State | None = None, **drawn: Tensor) -> tuple[Tensor, State]:
         """See `pipeline.model.cells`. The state is (h,), an LSTM's (h, c)."""
         given = None if state is None else tuple(part.unsqueeze(0) for part in state)
         before = given[0] if given is not None and len(given) == 1 else given
         whole = int(lengths.min()) == x.shape[1]
         steps = x if whole else pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        weights = {}
-        if self.weight_dropout and self.training:
-            recurrent = dict(self.net.named_parameters())["weight_hh_l0"]
-            weights["weight_hh_l0"] = drop_weights(recurrent, self.weight_dropout, True)
+        weights = drawn or self.draw(x)
         hidden, after = functional_call(self.net, weights, (steps, before)) if weights else self.net(steps, before)
         if not whole:
             hidden = pad_packed_sequence(hidden, batch_first=True, total_length=x.shape[1])[0]

@@ -47,22 +47,25 @@ class LayerNormLSTMLayer(Layer):
                 self.bias.zero_()
                 self.bias[size : 2 * size], self.bias[:size] = forget_biases(config, size)
 
-    def forward(self, x: Tensor, lengths: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def draw(self, x: Tensor) -> dict[str, Tensor]:
+        """weight_hh, some of it dropped."""
+        return {"weight_hh": drop_weights(self.weight_hh, self.weight_dropout, self.training)}
+
+    def forward(self, x: Tensor, lengths: Tensor, state: State | None = None, **drawn: Tensor) -> tuple[Tensor, State]:
         """See `pipeline.model.cells`. The state is (h, c), (B, H) each."""
-        hidden, cells, _ = self._run(x, state)
+        hidden, cells, _ = self._run(x, state, **(drawn or self.draw(x)))
         return hidden.transpose(0, 1), (last_step(hidden, lengths), last_step(cells, lengths))
 
     @torch.no_grad()
     def gates(self, x: Tensor, lengths: Tensor, state: State | None = None) -> dict[str, Tensor]:
         """Values of the gates and of the cell candidate, (B, T, H) each, by name."""
-        found = self._run(x, state)[2].transpose(0, 1).chunk(4, -1)
+        found = self._run(x, state, self.weight_hh)[2].transpose(0, 1).chunk(4, -1)
         return dict(zip(("input", "forget", "cell", "output"), found, strict=True))
 
-    def _run(self, x: Tensor, state: State | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _run(self, x: Tensor, state: State | None, weight_hh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Hidden and cell states (T, B, H), gates (T, B, 4 * H)."""
         zeros = x.new_zeros(len(x), self.output_size)
         before = (zeros, zeros) if state is None else (state[0], state[1])
         products = linear(x.transpose(0, 1), self.weight_ih)
         pre = F.layer_norm(products, self.scale_ih.shape, self.scale_ih, None, EPSILON) + self.bias
-        weight = drop_weights(self.weight_hh, self.weight_dropout, self.training)
-        return layer_norm_scan(pre, weight, self.scale_hh, self.cell_scale, self.cell_shift, before)
+        return layer_norm_scan(pre, weight_hh, self.scale_hh, self.cell_scale, self.cell_shift, before)

@@ -49,13 +49,20 @@ class LSTMLayer(Layer):
         if config.initialisation != "default":
             self._initialise(config)
 
-    def forward(self, x: Tensor, lengths: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def draw(self, x: Tensor) -> dict[str, Tensor]:
+        """weight_hh, some of it dropped; recurrent: a mask (B, H) of the hidden state on its way into the gates."""
+        drawn = {"weight_hh": drop_weights(self.weight_hh, self.weight_dropout, self.training)}
+        if self.recurrent_dropout and self.training:
+            drawn["recurrent"] = F.dropout(x.new_ones(len(x), self.output_size), self.recurrent_dropout)
+        return drawn
+
+    def forward(self, x: Tensor, lengths: Tensor, state: State | None = None, **drawn: Tensor) -> tuple[Tensor, State]:
         """See `pipeline.model.cells`. The state is (h, c), (B, H) each."""
         before = self._start(x, state)
         pre = linear(x.transpose(0, 1), self.weight_ih, self.bias)
-        weight = drop_weights(self.weight_hh, self.weight_dropout, self.training)
-        kept = self._kept(pre, before[0])
-        hidden, cells = lstm_scan(pre, weight, before, self.peephole, self.coupled, kept)
+        drawn = drawn or self.draw(x)
+        kept = self._kept(pre, before[0], drawn.get("recurrent"))
+        hidden, cells = lstm_scan(pre, drawn["weight_hh"], before, self.peephole, self.coupled, kept)
         return hidden.transpose(0, 1), (last_step(hidden, lengths), last_step(cells, lengths))
 
     @torch.no_grad()
@@ -74,10 +81,8 @@ class LSTMLayer(Layer):
             return zeros, zeros
         return state[0], state[1]
 
-    def _kept(self, pre: Tensor, h: Tensor) -> Kept:
-        recurrent = hidden = cell = None
-        if self.recurrent_dropout and self.training:
-            recurrent = F.dropout(torch.ones_like(h), self.recurrent_dropout)
+    def _kept(self, pre: Tensor, h: Tensor, recurrent: Tensor | None = None) -> Kept:
+        hidden = cell = None
         if self.zoneout:
             like = h.unsqueeze(0).expand(len(pre), *h.shape)
             hidden, cell = (zoneout(self.zoneout, self.training, like) for _ in range(2))

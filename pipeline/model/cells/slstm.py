@@ -51,9 +51,13 @@ class SLSTMLayer(Layer):
             with torch.no_grad():
                 self.bias[size : 2 * size] = spread_forget_biases(config, size)
 
-    def forward(self, x: Tensor, lengths: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def draw(self, x: Tensor) -> dict[str, Tensor]:
+        """weight_hh, some of it dropped."""
+        return {"weight_hh": drop_weights(self.weight_hh, self.weight_dropout, self.training)}
+
+    def forward(self, x: Tensor, lengths: Tensor, state: State | None = None, **drawn: Tensor) -> tuple[Tensor, State]:
         """See `pipeline.model.cells`. The state is (h, c, n, m), (B, H) each; m has no gradient."""
-        states = self._scan(x, state)
+        states = self._scan(x, state, **(drawn or self.draw(x)))
         return states[0].transpose(0, 1), tuple(last_step(part, lengths) for part in states)
 
     @torch.no_grad()
@@ -63,7 +67,7 @@ class SLSTMLayer(Layer):
         exp(i) has no scale of its own, so `input` is its share in the normaliser: the weight of the new candidate in
         the mean c / n.
         """
-        states = self._scan(x, state)
+        states = self._scan(x, state, self.weight_hh)
         start = self._start(x, state)[0]
         before = torch.cat([start.unsqueeze(0), states[0][:-1]])
         pre = linear(x.transpose(0, 1), self.weight_ih, self.bias) + before @ self.weight_hh.t()
@@ -76,10 +80,9 @@ class SLSTMLayer(Layer):
             "output": torch.sigmoid(o),
         }
 
-    def _scan(self, x: Tensor, state: State | None) -> State:
+    def _scan(self, x: Tensor, state: State | None, weight_hh: Tensor) -> State:
         pre = linear(x.transpose(0, 1), self.weight_ih, self.bias)
-        weight = drop_weights(self.weight_hh, self.weight_dropout, self.training)
-        return slstm_scan(pre, weight, self._start(x, state))
+        return slstm_scan(pre, weight_hh, self._start(x, state))
 
     def _start(self, x: Tensor, state: State | None) -> State:
         if state is not None:

@@ -18,6 +18,12 @@ class Layer(nn.Module):
 
     output_size: int
 
+    def draw(self, x: Tensor) -> dict[str, Tensor]:
+        """What is random once per clip or update, for x (B, T, D): keywords for `forward`, which draws what it does
+        not get. Nothing here.
+        """
+        return {}
+
     def gates(self, x: Tensor, lengths: Tensor, state: State | None = None) -> dict[str, Tensor]:
         """Values of the gates by name, (B, T, H) each; none here."""
         return {}
