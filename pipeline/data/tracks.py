@@ -76,7 +76,7 @@ def position(fps: float, size: tuple[int, int], rng: np.random.Generator) -> Tra
     """
     times = np.arange(round(rng.uniform(*POSITION_SECONDS) * fps)) / fps
     path = _drawn(np.stack([_swing(times, rng), _swing(times, rng)], axis=1), size, rng)
-    reach = path[:, 2] / 2
+    reach = path[:, 2] / 2 + 1  # a pixel for its soft edge
     for axis, length in enumerate(size):
         path[:, axis] = reach + path[:, axis] / length * (length - 2 * reach)
     rows = [(f"{time:.6f}", f"{x / size[0]:.5f}") for time, x in zip(times, path[:, 0], strict=True)]
