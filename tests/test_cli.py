@@ -110,7 +110,7 @@ def test_the_help_of_train_lists_every_option_with_meaning_and_default(capsys: p
 @pytest.mark.parametrize(
     ("command", "options"),
     [
-        ("demo", ["DIR", "--groups", "--seed", "--json"]),
+        ("demo", ["DIR", "--groups", "--task", "--seed", "--json"]),
         ("doctor", ["PATH", "--json"]),
         ("ingest", ["DATA", "--out", "--json", *(f"--data.{name}" for name in vars(DataConfig()) if name != "root")]),
         ("evaluate", ["MODEL", "DATA", "--split", "--out", "--workers", "--device", "--uri", "--json"]),

@@ -48,6 +48,7 @@ from pipeline.stages.progress import say
 from pipeline.stages.resume import NAME as RESUME
 from pipeline.stages.resume import TrainingState, read_state
 from pipeline.stages.sources import FeatureSource, FileSource, Source
+from pipeline.stages.target_notes import target_notes
 from pipeline.tracking.runs import Run, start
 from pipeline.tracking.store import hide_password
 
@@ -102,11 +103,8 @@ def train(config: Config, out: str | Path | None = None, fresh: bool = False, re
 def _train_in(folder: Path, config: Config, state: TrainingState | None, fresh: bool, device: torch.device) -> Trained:
     data = ingest(config.data, policy=Policy(config.limits, config.video.partial), task=config.task)
     _check_data(data, config.data.allow_leak)
-    if moving := moved_by(config):
-        say(
-            f"{' and '.join(moving)} moves what training clips show, and their values do not follow: right for counts "
-            "and durations, wrong for positions, sizes, directions and speeds (docs/tasks.md)"
-        )
+    for note in target_notes(config, [file.duration for file in data.files("train")]):
+        say(note)
     if state is not None and state.classes != data.classes:
         raise DataError(
             f"{folder}: the classes changed since this training began: before {', '.join(state.classes)}; "
@@ -235,15 +233,6 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key) and not key.startswith(RESUMABLE)
     ]
-
-
-def moved_by(config: Config) -> list[str]:
-    """Augmentations that are on and move what a number may be about; none where no number is learned."""
-    augmentation = config.augmentation
-    if not config.task.endswith("regression") or (config.encoder.frozen and augmentation.views == 1):
-        return []
-    drawn = {"crop": augmentation.crop < 1, "flip": augmentation.flip > 0, "rotate": augmentation.rotate > 0}
-    return [f"augmentation.{name} {getattr(augmentation, name):g}" for name, on in drawn.items() if on]
 
 
 def _check_data(data: Ingested, allow_leak: bool) -> None:

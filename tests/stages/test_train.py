@@ -343,18 +343,6 @@ def test_no_password_of_a_store_is_kept(example: Any, tmp_path: Path) -> None:
     assert not [path.name for path in kept if b"hunter2" in path.read_bytes()]
 
 
-def test_what_moves_a_position_is_named(make_config: Any) -> None:
-    assert train.moved_by(make_config(task="regression")) == ["augmentation.crop 0.7"]
-    assert train.moved_by(make_config(task="frame_label", augmentation__flip=0.5)) == []
-    still = {"augmentation__crop": 1.0}
-    assert train.moved_by(make_config(task="frame_regression", **still)) == []
-    turning = make_config(task="frame_regression", **still, augmentation__flip=0.5, augmentation__rotate=5.0)
-    assert train.moved_by(turning) == ["augmentation.flip 0.5", "augmentation.rotate 5"]
-    assert len(train.moved_by(replace(turning, encoder=replace(turning.encoder, frozen=True)))) == 2
-    plain = make_config(task="regression", encoder__frozen=True, augmentation__views=1)
-    assert train.moved_by(plain) == []
-
-
 def test_chrono_biases_reach_as_far_as_the_longest_training_clip(
     make_config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
