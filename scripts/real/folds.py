@@ -9,6 +9,16 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from pipeline.errors import DataError
+from pipeline.stages.ingest import find_leaks
+
+
+def join_alike(table: pd.DataFrame) -> pd.DataFrame:
+    """The catalog with one unit for all that hold clips which look alike; training refuses such clips apart."""
+    units = table["unit"]
+    for pair in find_leaks(table.assign(split=units)):
+        one, other = (units[table["path"] == path].iloc[0] for path in (pair.path, pair.other))
+        units = units.replace(max(one, other), min(one, other))
+    return table.assign(unit=units)
 
 
 def make_folds(table: pd.DataFrame, count: int, seed: int) -> list[pd.DataFrame]:

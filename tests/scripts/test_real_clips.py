@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -30,6 +31,7 @@ from pipeline.config import (
 from pipeline.errors import ConfigError, DataError
 from pipeline.stages.ingest import ingest
 from pipeline.stages.train import train
+from pipeline.video.writer import write_video
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -85,6 +87,23 @@ def test_another_seed_gives_other_folds_and_the_same_seed_the_same(modules: Any)
     one, again, other = (modules("folds").make_folds(table, 4, seed) for seed in (0, 0, 1))
     assert all(a.equals(b) for a, b in zip(one, again, strict=True))
     assert not all(a.equals(b) for a, b in zip(one, other, strict=True))
+
+
+def test_clips_that_look_alike_are_one_group(modules: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    clips = [rng.integers(0, 255, (8, 6, 8, 3), dtype=np.uint8) for _ in range(5)]
+    # the last is the first again, encoded anew under another label
+    for number, coarse in enumerate([*clips, clips[0]]):
+        folder = tmp_path / "ab"[number % 2]
+        folder.mkdir(exist_ok=True)
+        frames = [cv2.resize(frame, (96, 72), interpolation=cv2.INTER_CUBIC) for frame in coarse]
+        write_video(str(folder / f"{number}.{'mp4' if number < 5 else 'avi'}"), np.array(frames), 10.0)
+    table = ingest(DataConfig(root=str(tmp_path)), split=False).table
+    assert table["unit"].nunique() == 6
+    joined = modules("folds").join_alike(table)
+    unit = dict(zip(joined["path"].map(lambda path: Path(path).stem), joined["unit"], strict=True))
+    assert unit["0"] == unit["5"]
+    assert joined["unit"].nunique() == 5
 
 
 def test_training_reads_the_lists_and_takes_validation_from_other_groups(
