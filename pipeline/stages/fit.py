@@ -227,14 +227,17 @@ def _epoch(
         "gradient_norm": float(np.mean([n for n in norms if math.isfinite(n)] or [math.inf])),
     }
     if val is not None:
-        row |= validate(step, val, state, inside)
+        row |= validate(step, val, state, inside.answers)
     return row | {"seconds": time.perf_counter() - started}
 
 
 @torch.no_grad()
-def validate(step: _Step, val: Source, state: TrainingState, inside: Inside) -> dict[str, float]:
+def validate(
+    step: _Step, val: Source, state: TrainingState, watch: Callable[[torch.Tensor, torch.Tensor], None]
+) -> dict[str, float]:
     """Loss and score of the fused prediction on the plain views of the validation clips: means over all clips, or
-    over all moments, that have a target. Neither class weights nor smoothing change this loss.
+    over all moments, that have a target. Neither class weights nor smoothing change this loss. `watch` is shown each
+    batch's answers and targets.
     """
     step.model.eval()
     loss, score, count = 0.0, 0.0, 0
@@ -244,7 +247,7 @@ def validate(step: _Step, val: Source, state: TrainingState, inside: Inside) -> 
         if here:
             moved = batch.to(step.device)
             outputs = step.logits(moved)
-            inside.answers(step.model.combine(outputs), moved.targets)
+            watch(step.model.combine(outputs), moved.targets)
             mean_loss, mean_score = _measure(step.model, outputs, moved.targets)
             loss, score, count = loss + here * mean_loss, score + here * mean_score, count + here
     if not count:

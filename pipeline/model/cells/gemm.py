@@ -19,6 +19,7 @@ SMALLEST = 1 << 21
 """Multiply-adds from which oneDNN's start-up of some microseconds pays."""
 
 _onednn: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
+_reorder: Any = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -33,7 +34,13 @@ def times_transposed(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor
     """The product of a (M, K) and the transposed b (N, K), plus bias (N), without autograd."""
     if not _suits(a, b):
         return F.linear(a, b, bias)
-    product: Tensor = _onednn(a.contiguous(), b.contiguous(), bias, "none", [], "")
+    if bias is None and not a.is_contiguous() and a.numel() > b.numel() + len(a) * len(b):
+        return _product(b, a).t().contiguous()  # only the left factor has to be laid out anew: let it be the small one
+    return _product(a, b, bias)
+
+
+def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    product: Tensor = _onednn(a.contiguous(), b, bias, "none", [], "")
     return product
 
 
@@ -45,8 +52,17 @@ def repeated(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
     if not _suits(weight, weight, rows):
         transposed = weight.t()
         return lambda x: x @ transposed
-    laid_out = weight.contiguous()
-    return lambda x: _onednn(x, laid_out, None, "none", [], "")
+    packed = weight.contiguous() if _reorder is None else _reorder(weight, rows)
+    return lambda x: _onednn(x, packed, None, "none", [], "")
+
+
+def repeated_sum(weight: Tensor, rows: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """A function from total (rows, N) and x (rows, K) that adds the product of `repeated` to the total, in place."""
+    if not _suits(weight, weight, rows):
+        transposed = weight.t()
+        return lambda total, x: total.addmm_(x, transposed)
+    product = repeated(weight, rows)
+    return lambda total, x: total.add_(product(x))
 
 
 def _suits(a: Tensor, b: Tensor, rows: int | None = None) -> bool:
