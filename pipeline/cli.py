@@ -284,7 +284,7 @@ def _classify(given: list[str]) -> None:
 
 def _doctor(given: list[str]) -> None:
     parser = _parser("doctor", "Check the installation; with PATH, decode every file and say what is wrong with it.")
-    parser.add_argument("PATH", type=str, nargs="*", help="files, folders, globs or list files")
+    parser.add_argument("PATH", type=str, nargs="*", default=[], help="files, folders, globs or list files")
     _add_reading(parser, "reject")
     _add_json(parser)
     options = guarded(parser, given)

@@ -30,7 +30,7 @@ from pipeline.config import Config
 from pipeline.errors import CheckpointError, UserError
 from pipeline.model.classifier import Classifier, build_classifier
 
-FORMAT = 1
+FORMAT = 2
 TENSORS = "model.safetensors"
 CARD = "model.json"
 
@@ -229,7 +229,7 @@ def _read_card(path: Path) -> Card:
     if not isinstance(found, dict) or "format" not in found:
         raise CheckpointError(f"{path} is damaged (it is not a checkpoint's card)")
     if found["format"] != FORMAT:
-        raise CheckpointError(f"{path} has format {found['format']}; this version reads format {FORMAT}")
+        raise CheckpointError(f"{path} has format {found['format']}; this version reads format {FORMAT}: train again")
     types = {"config": dict, "classes": list, "split": dict, "metrics": dict, "versions": dict, "extra": dict}
     for key, wanted in types.items():
         if not isinstance(found.get(key), wanted):

@@ -11,10 +11,11 @@ import torch
 
 from pipeline.data.clips import Plan
 from pipeline.stages.evaluate import evaluate
-from pipeline.stages.fit import _Step, validate
+from pipeline.stages.fit import validate
 from pipeline.stages.ingest import ingest
 from pipeline.stages.resume import TrainingState
 from pipeline.stages.sources import FileSource
+from pipeline.stages.step import TrainStep
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -35,7 +36,7 @@ def test_two_validations_are_equal_to_the_bit(
     config = make_config(video__sampling=sampling, augmentation__crop=0.2, augmentation__brightness=0.9)
     files = ingest(config.data).files("val")
     source = FileSource(files, Plan.of(config), config.training, 0, seed=0)
-    step = _Step(predictor.model, config, torch.device("cpu"), None)
+    step = TrainStep(predictor.model, config, torch.device("cpu"), None)
     state = TrainingState({}, "")
     try:
         step.model.train()

@@ -155,7 +155,7 @@ def unknown_encoder(folder: Path) -> None:
         (lambda folder: truncate(folder / CARD), r"model\.json is damaged"),
         (lambda folder: (folder / CARD).write_bytes(b"\xff\xfe\x00garbage"), r"model\.json is damaged"),
         (lambda folder: (folder / CARD).write_text("[1, 2]"), r"model\.json is damaged"),
-        (lambda folder: change_card(folder, format=2), "format 2; this version reads format 1"),
+        (lambda folder: change_card(folder, format=3), "format 3; this version reads format 2"),
         (lambda folder: change_card(folder, classes=[]), "'classes' must be a list of names"),
         (lambda folder: change_card(folder, classes=None), "'classes' is missing"),
         (lambda folder: change_card(folder, config=None), "'config' is missing"),

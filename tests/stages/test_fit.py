@@ -10,8 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.stages.fit import class_weights, rate_factor
+from pipeline.stages.optimise import rate_factor
 from pipeline.stages.sources import epoch_order
+from pipeline.stages.step import class_weights
 
 labels_of_up_to_four_classes = st.lists(st.integers(0, 3), min_size=1, max_size=60)
 

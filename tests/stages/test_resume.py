@@ -29,12 +29,12 @@ import os, signal, sys
 import torch
 torch.set_num_threads(1)
 from pipeline.cli import main
-from pipeline.stages import fit, resume, sources
+from pipeline.stages import keeper, resume, sources
 
 folder, moment, workers = sys.argv[1:]
 kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
-fit.SAVE_SECONDS = 0.0
-read, save = sources.FileSource.batches, fit.save_state
+keeper.SAVE_SECONDS = 0.0
+read, save = sources.FileSource.batches, keeper.save_state
 
 def batches(self, epoch, order):
     for number, batch in enumerate(read(self, epoch, order)):
@@ -47,7 +47,7 @@ def save_state(folder, state, *rest):
         kill()
     save(folder, state, *rest)
 
-sources.FileSource.batches, fit.save_state = batches, save_state
+sources.FileSource.batches, keeper.save_state = batches, save_state
 main(["train", f"{folder}/tiny.yaml", "--out", f"{folder}/run", "--training.workers", workers])
 """
 EPOCHS = 4

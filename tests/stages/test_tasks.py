@@ -223,7 +223,7 @@ def test_numbers_are_standardised_by_training_clips_alone(finished: Finished) ->
 def test_a_frozen_encoder_and_a_resumed_training_work_for_numbers_over_time(
     make_config: Any, lists: Path, tmp_path: Path, frozen_changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.stages import fit, train
+    from pipeline.stages import fit, keeper, train
 
     config = config_for(make_config, lists, "frame_regression", **frozen_changes)
     whole = pipeline.train(config, tmp_path / "whole")
@@ -234,7 +234,7 @@ def test_a_frozen_encoder_and_a_resumed_training_work_for_numbers_over_time(
             raise KeyboardInterrupt
         return epoch(step, *rest)
 
-    monkeypatch.setattr(fit, "SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(keeper, "SAVE_SECONDS", -1.0)
     with monkeypatch.context() as patch:
         patch.setattr(fit, "_epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):

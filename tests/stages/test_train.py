@@ -21,7 +21,7 @@ from pipeline.config import TrackingConfig, flatten, to_dict
 from pipeline.data import catalog
 from pipeline.errors import CheckpointError, ConfigError, DataError, UserError
 from pipeline.model import checkpoint
-from pipeline.stages import fit, inside, sources, train
+from pipeline.stages import fit, inside, keeper, sources, train
 from pipeline.stages.resume import read_state
 from pipeline.tracking.store import connect
 
@@ -278,7 +278,7 @@ def test_an_interrupted_training_keeps_its_best_model_and_ends_where_it_would_ha
 
     with monkeypatch.context() as patch:
         patch.setattr(sources.FileSource, "batches", interrupted)
-        patch.setattr(fit, "SAVE_SECONDS", save_seconds)
+        patch.setattr(keeper, "SAVE_SECONDS", save_seconds)
         with pytest.raises(KeyboardInterrupt):
             train.train(config, tmp_path / "run")
     client = connect(example.uri)

@@ -1,0 +1,138 @@
+"""Options of what goes in: clips, splits, frames, streams, augmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.config.types import (
+    AreaFraction,
+    ClosedUnitInterval,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+from pipeline.errors import ConfigError
+
+STREAMS = ("rgb", "flow")
+
+
+@dataclass
+class DataConfig:
+    """Which clips, and who learns from which."""
+
+    root: str | None = None
+    """Folder of class folders, folder that holds a clips.csv, or a list (path,label[,group,split,start,end];
+    other tasks have other columns, see docs/tasks.md)."""
+    layout: Literal[
+        "auto", "folders", "splits", "list", "ucf101", "hmdb51", "ucf11", "kth", "kinetics", "something", "fiftyone"
+    ] = "auto"
+    """How the data is laid out: docs/data.md shows each; auto recognises all but kinetics and something."""
+    annotations: str | None = None
+    """Official split or annotation files of the layout, file or folder; unset: looked for beside the clips."""
+    official_split: PositiveInt = 1
+    """Which of the official splits (UCF101 and HMDB51 have three)."""
+    background: str | None = None
+    """Task frame_label: class of the moments in no segment; unset: they are neither learned nor scored."""
+    group_pattern: str = "auto"
+    r"""Regular expression over each path; its first parenthesis names the source group, and a group never
+    straddles two splits. auto: UCF101's g(\d+)_c and KTH's person(\d+) where every file matches; none: no groups."""
+    val: Fraction = 0.15
+    """Share of the clips kept for choosing the best epoch."""
+    test: Fraction = 0.2
+    """Share of the clips kept for the final numbers; never used for a choice."""
+    split_seed: NonNegativeInt = 0
+    """Seed of the split alone, so that models trained with other seeds are scored on the same clips."""
+    allow_leak: bool = False
+    """Go on although near-duplicates, or parts of one group, lie on both sides of a split: too good numbers."""
+
+    def __post_init__(self) -> None:
+        if self.val + self.test >= 1:
+            raise ConfigError(f"data.val + data.test is {self.val + self.test:g}; nothing is left for training")
+
+
+@dataclass
+class VideoConfig:
+    """How a file becomes a clip: which moments, which size, which streams."""
+
+    streams: str = "rgb"
+    """Input streams joined by +: rgb (frames), flow (DIS optical flow), rgb+flow (two-stream, fused late)."""
+    sampling: Literal["uniform", "rate"] = "uniform"
+    """uniform: the same number of moments spread over the whole clip; rate: a fixed number per second."""
+    frames: PositiveInt = 16
+    """uniform: moments per clip. rate: longest training window in moments (evaluation reads the whole clip)."""
+    fps: PositiveFloat = 8.0
+    """rate: moments per second."""
+    size: PositiveInt = 112
+    """Height and width in pixels of the frames the encoder sees."""
+    fit: Literal["stretch", "crop", "pad"] = "stretch"
+    """How a frame becomes square: stretch keeps every pixel's content, crop cuts the longer side, pad adds black."""
+    partial: Literal["accept", "reject"] = "reject"
+    """A file that is cut off or damaged: use the frames that decode, or leave the file out."""
+
+    def __post_init__(self) -> None:
+        names = self.streams.split("+")
+        if sorted(set(names)) != sorted(names) or not set(names) <= set(STREAMS):
+            raise ConfigError(f"video.streams is '{self.streams}'; choose rgb, flow or rgb+flow")
+
+    @property
+    def stream_names(self) -> tuple[str, ...]:
+        """The streams in their fixed order."""
+        chosen = self.streams.split("+")
+        return tuple(name for name in STREAMS if name in chosen)
+
+
+@dataclass
+class LimitsConfig:
+    """What one file may cost before it is given up; every file is decoded in a process of its own for that."""
+
+    seconds: PositiveFloat = 120.0
+    """Longest time in seconds that one file may take to decode."""
+    memory: PositiveInt = 4096
+    """Most memory in MB that a process may have while it decodes one file."""
+    megapixels: PositiveFloat = 100.0
+    """Largest frame in millions of pixels."""
+    min_frames: PositiveInt = 1
+    """Fewest frames a clip must have."""
+
+
+@dataclass
+class FlowConfig:
+    """The flow stream: OpenCV's DIS optical flow between neighbouring moments."""
+
+    form: Literal["grid", "image"] = "grid"
+    """grid: the flow averaged over grid x grid cells, fed to the recurrence as it is; image: fed to an encoder."""
+    grid: PositiveInt = 8
+    """grid: cells per side; a moment becomes 2 * grid * grid numbers."""
+    size: PositiveInt = 160
+    """Height and width in pixels at which the flow is computed."""
+    interval: NonNegativeFloat = 0.08
+    """Seconds between the two frames a flow is computed from; 0: from the previous sampled moment."""
+
+    def __post_init__(self) -> None:
+        if self.size < 12 or self.grid > self.size:
+            raise ConfigError(
+                f"flow.size is {self.size}, flow.grid {self.grid}; size must be 12 or more, grid at most size"
+            )
+
+
+@dataclass
+class AugmentationConfig:
+    """Random changes to training clips; one draw per clip, the same for each of its frames. A number that is learned
+    does not follow crop, flip and rotate: switch them off where it is a position, size, direction or speed.
+    """
+
+    crop: AreaFraction = 0.7
+    """Smallest share of the frame's area a random crop keeps; 1: no crop. Wrong for values that are positions."""
+    flip: ClosedUnitInterval = 0.0
+    """Probability of a mirror image. Leave at 0 where left and right differ in meaning, or values are positions."""
+    rotate: NonNegativeFloat = 0.0
+    """Largest rotation in degrees. Wrong for values that are positions or directions."""
+    brightness: NonNegativeFloat = 0.2
+    """Largest relative change of brightness and contrast."""
+    saturation: NonNegativeFloat = 0.2
+    """Largest relative change of saturation."""
+    views: PositiveInt = 4
+    """Frozen encoder: stored versions of each training clip; the first is the plain one, the others are augmented."""

@@ -1,0 +1,53 @@
+"""Options of the optimisation and of its record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.config.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+
+@dataclass
+class TrainingConfig:
+    """The optimisation."""
+
+    epochs: PositiveInt = 30
+    """Passes over the training clips."""
+    batch_size: PositiveInt = 16
+    """Clips per step."""
+    learning_rate: PositiveFloat = 1e-3
+    """Peak learning rate of AdamW, reached after the warm-up."""
+    encoder_learning_rate: NonNegativeFloat = 0.0
+    """Peak learning rate of an encoder that is trained; 0: the same as the rest."""
+    weight_decay: NonNegativeFloat = 0.01
+    """Decoupled weight decay, on matrices alone."""
+    warmup: NonNegativeFloat = 1.0
+    """Epochs of linear warm-up before the cosine."""
+    clip_norm: NonNegativeFloat = 1.0
+    """Largest norm of the gradient; 0: no clipping."""
+    label_smoothing: Fraction = 0.0
+    """Share of the target spread over all classes; for tasks with classes."""
+    patience: NonNegativeInt = 0
+    """Epochs without a better validation loss after which training stops; 0: never."""
+    balance: Literal["none", "weights", "sampler"] = "none"
+    """Rare classes: weigh their loss (frame_label: by how many moments have them), draw their clips more often (label
+    alone), or neither."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: bf16 where the GPU has it, else fp16 on a GPU, else fp32."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    workers: int = -1
+    """Decoding processes; -1: one per core, at most 8; 0: in the main process."""
+
+
+@dataclass
+class TrackingConfig:
+    """The MLflow run."""
+
+    enabled: bool = True
+    """Record the run in MLflow."""
+    uri: str | None = None
+    """Tracking store; unset: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the current folder."""
+    experiment: str = "video-lstm"
+    """Experiment the run belongs to."""

@@ -1,0 +1,69 @@
+"""What can be known to be wrong with a training before hours of decoding."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from pipeline.config import Config
+from pipeline.data.targets import classes_in
+from pipeline.errors import ConfigError, DataError
+from pipeline.model.trunk import check_name
+from pipeline.stages.ingest import Ingested
+from pipeline.stages.progress import say
+
+
+def check_encoder(config: Config) -> None:
+    """An encoder that exists, and that learned or may learn."""
+    check_name(config.encoder.name)
+    names = config.video.stream_names
+    images = "rgb" in names or ("flow" in names and config.flow.form == "image")
+    if images and config.encoder.frozen and config.encoder.weights == "none":
+        raise ConfigError("a frozen encoder without weights never learns; set encoder.weights, or encoder.frozen false")
+
+
+def check_task(config: Config) -> None:
+    """Options that have no meaning where a clip has no class."""
+    settings, task = config.training, config.task
+    if settings.balance == "sampler" and task != "label":
+        raise ConfigError(
+            f"training.balance sampler draws clips by their class, and with task {task} a clip has none"
+            + ("; balance weights weighs moments by theirs" if task == "frame_label" else "; set it to none")
+        )
+    for option in ("balance", "label_smoothing"):
+        if config.numeric and getattr(settings, option) not in ("none", 0.0):
+            raise ConfigError(f"training.{option} is about classes, and task {task} has none; leave it out")
+
+
+def check_data(data: Ingested, allow_leak: bool) -> None:
+    """Classes to tell apart, clips in each split, and no clip on both sides of a split."""
+    if len(data.classes) == 1:
+        raise DataError(f"only one class, '{data.classes[0]}': there is nothing to tell apart")
+    for split in ("train", "test"):
+        if not data.files(split):
+            raise DataError(f"no readable clip in the {split} split; see data.{split} and video-lstm doctor DATA")
+    if data.leaks and not allow_leak:
+        raise DataError(
+            f"{len(data.leaks)} pairs of near-duplicates lie in different splits, such as {data.leaks[0].path} and "
+            f"{data.leaks[0].other}; give both one group in a list (column group), remove one, or train all the same "
+            "with --data.allow_leak true"
+        )
+    learned = {number for file in data.files("train") for number in classes_in(file.target)}
+    missing = [name for number, name in enumerate(data.classes) if number not in learned]
+    if missing:
+        say(f"no training clip for: {', '.join(missing)}; the model cannot learn what it never sees")
+
+
+def with_gap(config: Config, data: Ingested) -> Config:
+    """Chrono initialisation expects gaps as long as the longest training clip, in moments, unless told otherwise."""
+    recurrent = config.recurrent
+    if recurrent.initialisation != "chrono" or recurrent.chrono_steps:
+        return config
+    table = data.table[(data.table["split"] == "train") & (data.table["status"] == "ok")]
+    steps = table["frames"].astype(int)
+    if config.video.sampling == "rate":
+        steps = np.minimum(steps, np.ceil(table["duration"] * config.video.fps).astype(int))
+    longest = max(1, min(config.video.frames, int(steps.max())))
+    say(f"chrono initialisation for gaps of up to {longest} steps, the longest training clip")
+    return replace(config, recurrent=replace(recurrent, chrono_steps=longest))

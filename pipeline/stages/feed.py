@@ -1,0 +1,63 @@
+"""Sources of a training: the feature store for a frozen encoder, the files for one that is trained."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from pipeline.config import Config
+from pipeline.data.batches import ClipFile
+from pipeline.data.clips import Plan
+from pipeline.data.features import FeatureStore
+from pipeline.errors import DataError
+from pipeline.model.classifier import Classifier
+from pipeline.stages.devices import choose_workers
+from pipeline.stages.extract import encode_again, encoders_digest, fill, standardise, training_views
+from pipeline.stages.ingest import Ingested
+from pipeline.stages.resume import TrainingState
+from pipeline.stages.sources import FeatureSource, FileSource, Source
+
+
+def sources_for(
+    config: Config, data: Ingested, model: Classifier, state: TrainingState, device: torch.device
+) -> tuple[Source, Source | None]:
+    """Where the batches come from: the feature store for a frozen encoder, the files for one that is trained."""
+    plan, workers = Plan.of(config), choose_workers(config.training.workers)
+    train_files, val_files = data.files("train"), data.files("val")
+    store = FeatureStore()
+    if not model.frozen:
+        if state.epoch == 0:
+            standardise(model, train_files, plan, store, "", workers, config.seed)
+        settings = config.training
+        train = FileSource(train_files, plan, settings, workers, config.seed)
+        _fit_targets(model, train, state)
+        val = FileSource(val_files, plan, settings, workers, config.seed, train.pool) if val_files else None
+        return train, val
+    encoders = encoders_digest(model, config.encoder.grid)
+    kept: list[list[ClipFile]] = []
+    for files, views in ((train_files, config.augmentation.views), (val_files, 1)):
+        failed = fill(model, files, training_views(files, views), plan, store, encoders, device, workers).failed
+        state.failed |= failed
+        kept.append([file for file in files if file.path not in failed])
+    if state.epoch == 0:
+        standardise(model, kept[0], plan, store, encoders, workers, config.seed)
+    batch_size, seed = config.training.batch_size, config.seed
+
+    def again(file: ClipFile, view: int | None) -> dict[str, np.ndarray]:
+        return dict(encode_again(model, file, view, plan, store, encoders, device))
+
+    sources = [
+        FeatureSource(files, training_views(files, views), store, plan, encoders, batch_size, seed, again)
+        for files, views in zip(kept, (config.augmentation.views, 1), strict=True)
+    ]
+    _fit_targets(model, sources[0], state)
+    return sources[0], sources[1] if kept[1] else None
+
+
+def _fit_targets(model: Classifier, train: Source, state: TrainingState) -> None:
+    """Mean and deviation of the training clips' numbers; a resumed training finds them among its weights."""
+    values = train.known_targets
+    if model.numeric and state.epoch == 0:
+        if not len(values):
+            raise DataError("no training clip has a value at any of its moments; do the list's times fit the clips?")
+        model.fit_targets(float(values.mean()), float(values.std()))
