@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from pipeline.stages.checks import check_data, check_encoder, check_task, with_g
 from pipeline.stages.devices import choose_device
 from pipeline.stages.evaluate import identities, score
 from pipeline.stages.feed import sources_for
-from pipeline.stages.fit import Fitted, fit
+from pipeline.stages.fit import EpochHook, Fitted, fit
 from pipeline.stages.ingest import Ingested, ingest
 from pipeline.stages.inside import Reading
 from pipeline.stages.predict import Predictor
@@ -64,7 +63,14 @@ class Trained:
     folder: str
 
 
-def train(config: Config, out: str | Path | None = None, fresh: bool = False, resume: bool = False) -> Trained:
+def train(
+    config: Config,
+    out: str | Path | None = None,
+    fresh: bool = False,
+    resume: bool = False,
+    parent: str | None = None,
+    on_epoch: EpochHook | None = None,
+) -> Trained:
     """Train, evaluate and record one model.
 
     An unfinished training in the folder is continued, in its MLflow run; the numbers are those of a training that
@@ -75,6 +81,9 @@ def train(config: Config, out: str | Path | None = None, fresh: bool = False, re
         out: the run's folder; None: runs/NAME, or the next free runs/NAME-2, -3, ...
         fresh: start over, replacing what is in the folder.
         resume: insist on continuing.
+        parent: MLflow run that this one is a part of.
+        on_epoch: called after each epoch with its row of the history and the reading beside it; what it raises ends
+            the training.
 
     Raises:
         UserError: whatever the user can mend: no data, a finished run in the way, a store that does not answer.
@@ -86,10 +95,18 @@ def train(config: Config, out: str | Path | None = None, fresh: bool = False, re
         config = replace(config, data=replace(config.data, root=os.path.abspath(config.data.root)))
     folder, state = open_folder(config, None if out is None else Path(out), fresh, resume)
     with locked(folder):
-        return _train_in(folder, config, state, fresh, device)
+        return _train_in(folder, config, state, fresh, device, parent, on_epoch)
 
 
-def _train_in(folder: Path, config: Config, state: TrainingState | None, fresh: bool, device: torch.device) -> Trained:
+def _train_in(
+    folder: Path,
+    config: Config,
+    state: TrainingState | None,
+    fresh: bool,
+    device: torch.device,
+    parent: str | None,
+    on_epoch: EpochHook | None,
+) -> Trained:
     data = ingest(config.data, policy=Policy(config.limits, config.video.partial), task=config.task)
     check_data(data, config.data.allow_leak)
     for note in target_notes(config, [file.duration for file in data.files("train")]):
@@ -103,14 +120,14 @@ def _train_in(folder: Path, config: Config, state: TrainingState | None, fresh: 
         raise DataError(f"{folder}: the data changed since this training began; start over with --fresh")
     torch.manual_seed(config.seed)
     model = build_classifier(with_gap(config, data), len(data.classes)).to(device)
-    run = start(config.tracking, config.name, state.run_id if state else None)
+    run = start(config.tracking, config.name, state.run_id if state else None, parent)
     if fresh:  # not before everything that can be wrong has been found right
         clear(folder)
     catalog.write(data.table, folder / "catalog.parquet")
     (folder / "config.yaml").write_text(yaml.safe_dump(recorded(config), sort_keys=False))
     try:
         state = state or TrainingState(flatten(recorded(config)), data.split_digest, run.run_id, classes=data.classes)
-        trained = _train_tracked(config, folder, data, model, state, run, device)
+        trained = _train_tracked(config, folder, data, model, state, run, device, on_epoch)
     except BaseException as error:
         with suppress(TrackingError):  # the store may be what failed; the error itself must come through
             run.tags({"failure": f"{type(error).__name__}: {error}"[:500]})
@@ -128,13 +145,19 @@ def _train_tracked(
     state: TrainingState,
     run: Run,
     device: torch.device,
+    on_epoch: EpochHook | None,
 ) -> Trained:
     _describe(run, config, data)
     train_source, val_source = sources_for(config, data, model, state, device)
     card = _card(config, data, state)
     for row, reading in zip(state.history, state.inside, strict=True):
         _record(run, row, reading)  # safe on disk but perhaps not in the store; what it has is not sent again
-    record = partial(_record, run)
+
+    def record(row: dict[str, float], reading: Reading) -> None:
+        _record(run, row, reading)
+        if on_epoch is not None:
+            on_epoch(row, reading)
+
     fitted = fit(model, train_source, val_source, config, state, card, folder, device, record)
     del train_source, val_source  # their workers end here, not beside those of the test
     return _finish(config, folder, data, fitted, run, device)

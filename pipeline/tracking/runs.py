@@ -195,7 +195,7 @@ class MlflowRun:
         return self._steps[metric]
 
 
-def start(config: TrackingConfig, name: str, run_id: str | None = None) -> Run:
+def start(config: TrackingConfig, name: str, run_id: str | None = None, parent: str | None = None) -> Run:
     """Open a run: a new one, or the one of an interrupted training.
 
     Where tracking is off there is nothing to record to; so it is in every process but the first of a
@@ -205,6 +205,7 @@ def start(config: TrackingConfig, name: str, run_id: str | None = None) -> Run:
         config: store and experiment.
         name: of a new run; a re-opened one keeps its own.
         run_id: the run to go on with; its status becomes RUNNING again.
+        parent: the run under which MLflow shows a new one: a sweep of its trials, a cross-validation of its folds.
 
     Raises:
         TrackingError: the store cannot be used, or does not have the run.
@@ -216,8 +217,9 @@ def start(config: TrackingConfig, name: str, run_id: str | None = None) -> Run:
     if run_id is not None:
         return _reopened(client, uri, run_id)
     experiment = _experiment(client, uri, config.experiment)
+    tags = _source_tags() | ({"mlflow.parentRunId": parent} if parent else {})
     with reported(uri):
-        run = client.create_run(experiment, run_name=name, tags=_source_tags())
+        run = client.create_run(experiment, run_name=name, tags=tags)
     return MlflowRun(client, uri, run.info.run_id, resumed=False)
 
 
