@@ -171,7 +171,7 @@ def test_without_tracking_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_part_of_a_larger_run_is_shown_under_it(tmp_path: Path) -> None:
     config = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db")
-    whole = start(config, "whole")
-    part = start(config, "part", parent=whole.run_id)
+    whole = runs.start(config, "whole")
+    part = runs.start(config, "part", parent=whole.run_id)
     tags = connect(f"sqlite:///{tmp_path}/mlflow.db", create=False).get_run(part.run_id).data.tags
     assert tags["mlflow.parentRunId"] == whole.run_id
