@@ -42,6 +42,7 @@ from pipeline.stages.resume import TrainingState
 from pipeline.stages.run_folder import RESULT, clear, locked, open_folder, recorded
 from pipeline.stages.target_notes import target_notes
 from pipeline.tracking.runs import Run, start
+from pipeline.tracking.store import CHECKPOINT_FOLDER
 
 LIBRARIES = ("torch", "torchvision", "opencv-python", "albumentations", "mlflow", "video-lstm")
 
@@ -53,7 +54,7 @@ class Trained:
     Attributes:
         checkpoint: folder of the best checkpoint.
         run_id: MLflow run; None when tracking is off.
-        test: metrics on the test split.
+        test: metrics on the test split; empty where it was left for later.
         folder: everything else: catalog, last checkpoint, report.
     """
 
@@ -63,6 +64,10 @@ class Trained:
     folder: str
 
 
+class Pruned(Exception):  # noqa: N818  (nothing went wrong)
+    """Raised by `on_epoch`: others do better, so this training is given up. Its run ends as KILLED, with a tag."""
+
+
 def train(
     config: Config,
     out: str | Path | None = None,
@@ -70,6 +75,7 @@ def train(
     resume: bool = False,
     parent: str | None = None,
     on_epoch: EpochHook | None = None,
+    test: bool = True,
 ) -> Trained:
     """Train, evaluate and record one model.
 
@@ -84,8 +90,11 @@ def train(
         parent: MLflow run that this one is a part of.
         on_epoch: called after each epoch with its row of the history and the reading beside it; what it raises ends
             the training.
+        test: False: leave the test split alone, for a training among others of which one will be chosen by its
+            validation score; `test_trained` makes up for it.
 
     Raises:
+        Pruned: if `on_epoch` did.
         UserError: whatever the user can mend: no data, a finished run in the way, a store that does not answer.
     """
     device = choose_device(config.training.device)
@@ -95,7 +104,34 @@ def train(
         config = replace(config, data=replace(config.data, root=os.path.abspath(config.data.root)))
     folder, state = open_folder(config, None if out is None else Path(out), fresh, resume)
     with locked(folder):
-        return _train_in(folder, config, state, fresh, device, parent, on_epoch)
+        return _train_in(folder, config, state, fresh, device, parent, on_epoch, test)
+
+
+def test_trained(config: Config, folder: str | Path) -> dict[str, Any]:
+    """Score a training that left its test for later: into its folder, its checkpoint and its MLflow run.
+
+    Args:
+        config: of that training.
+        folder: of that training.
+
+    Returns:
+        Metrics on the test split; those of the first time if this is not the first.
+
+    Raises:
+        UserError: the data is not there any more, or the store does not answer.
+    """
+    folder = Path(folder)
+    with locked(folder):
+        result = json.loads((folder / RESULT).read_text())
+        if result["test"]:
+            return dict(result["test"])
+        data = ingest(config.data, policy=Policy(config.limits, config.video.partial), task=config.task)
+        tracking = replace(config.tracking, enabled=result["run_id"] is not None)
+        run = start(tracking, config.name, result["run_id"])
+        metrics = _test(config, folder, data, run, choose_device(config.training.device))
+        _publish(folder, run, metrics)
+        _attempt(lambda: run.finish("FINISHED"))
+    return metrics
 
 
 def _train_in(
@@ -106,6 +142,7 @@ def _train_in(
     device: torch.device,
     parent: str | None,
     on_epoch: EpochHook | None,
+    test: bool,
 ) -> Trained:
     data = ingest(config.data, policy=Policy(config.limits, config.video.partial), task=config.task)
     check_data(data, config.data.allow_leak)
@@ -127,7 +164,12 @@ def _train_in(
     (folder / "config.yaml").write_text(yaml.safe_dump(recorded(config), sort_keys=False))
     try:
         state = state or TrainingState(flatten(recorded(config)), data.split_digest, run.run_id, classes=data.classes)
-        trained = _train_tracked(config, folder, data, model, state, run, device, on_epoch)
+        trained = _train_tracked(config, folder, data, model, state, run, device, on_epoch, test)
+    except Pruned as given_up:
+        tags = {"pruned": str(given_up)}
+        _attempt(lambda: run.tags(tags))
+        _attempt(lambda: run.finish("KILLED"))
+        raise
     except BaseException as error:
         with suppress(TrackingError):  # the store may be what failed; the error itself must come through
             run.tags({"failure": f"{type(error).__name__}: {error}"[:500]})
@@ -146,6 +188,7 @@ def _train_tracked(
     run: Run,
     device: torch.device,
     on_epoch: EpochHook | None,
+    test: bool,
 ) -> Trained:
     _describe(run, config, data)
     train_source, val_source = sources_for(config, data, model, state, device)
@@ -160,7 +203,7 @@ def _train_tracked(
 
     fitted = fit(model, train_source, val_source, config, state, card, folder, device, record)
     del train_source, val_source  # their workers end here, not beside those of the test
-    return _finish(config, folder, data, fitted, run, device)
+    return _finish(config, folder, data, fitted, run, device, test)
 
 
 def _card(config: Config, data: Ingested, state: TrainingState) -> Card:
@@ -211,29 +254,43 @@ def _attempt(send: Callable[[], None]) -> None:
         say(f"not recorded in MLflow: {error}")
 
 
-def _finish(config: Config, folder: Path, data: Ingested, fitted: Fitted, run: Run, device: torch.device) -> Trained:
-    """Score the best checkpoint on the test split, once; write the report; send all to the store."""
-    model, card = checkpoint.load(folder / "best")
-    predictor = Predictor(model, card, device, checkpoint.digest(folder / "best"))
-    scored = score(predictor, data.table[data.table["split"] == "test"], config.training.workers)
-    metrics = scored.metrics
-    described = replace(card, metrics={**card.metrics, "test": headline(metrics)})
-    checkpoint.save(folder / "best", model.state_dict(), described)
+def _finish(
+    config: Config, folder: Path, data: Ingested, fitted: Fitted, run: Run, device: torch.device, test: bool
+) -> Trained:
+    """Test the best checkpoint, once; write the report; send all to the store."""
+    metrics = _test(config, folder, data, run, device) if test else {}
     report = folder / "report"
-    write_report(metrics, scored.tracks, report)
     curves_figure(fitted.history, report / "curves.png", config.task)
     write_json(fitted.history, report / "history.json")
     write_json(fitted.inside, report / "inside.json")
     inside_figure(fitted.inside, report / "inside.png")
     skipped = data.failed() + [{"path": path, "reason": reason} for path, reason in fitted.failed.items()]
     write_json(skipped, report / "skipped.json")
-    names = {f"test/{k}": v for k, v in headline(metrics).items() if isinstance(v, int | float)}
-    _attempt(lambda: run.metrics({k: float(v) for k, v in names.items()}, step=fitted.best_epoch))
-    for path, place in ((folder / "best", "checkpoint"), (report, "report"), (folder / "catalog.parquet", "data")):
-        _attempt(lambda path=path, place=place: run.artifact(path, place))  # type: ignore[misc]
-    trained = Trained(str(folder / "best"), run.run_id, metrics, str(folder))
-    write_json({"checkpoint": trained.checkpoint, "run_id": run.run_id, "test": metrics}, folder / RESULT)
+    _publish(folder, run, metrics)
     (folder / RESUME).unlink(missing_ok=True)
+    return Trained(str(folder / "best"), run.run_id, metrics, str(folder))
+
+
+def _test(config: Config, folder: Path, data: Ingested, run: Run, device: torch.device) -> dict[str, Any]:
+    """Score the best checkpoint on the test split; its report, what the checkpoint says, and the run's numbers."""
+    model, card = checkpoint.load(folder / "best")
+    predictor = Predictor(model, card, device, checkpoint.digest(folder / "best"))
+    scored = score(predictor, data.table[data.table["split"] == "test"], config.training.workers)
+    metrics = scored.metrics
+    described = replace(card, metrics={**card.metrics, "test": headline(metrics)})
+    checkpoint.save(folder / "best", model.state_dict(), described)
+    write_report(metrics, scored.tracks, folder / "report")
+    names = {f"test/{k}": float(v) for k, v in headline(metrics).items() if isinstance(v, int | float)}
+    _attempt(lambda: run.metrics(names, step=card.extra["epoch"]))
     first = JUDGED[config.task].scores[0]
     say(f"test {TITLES[first]} {score_text(metrics, first)}")
-    return trained
+    return metrics
+
+
+def _publish(folder: Path, run: Run, metrics: dict[str, Any]) -> None:
+    """Checkpoint and report to the store; the folder's result last, which says that all is there."""
+    for path, place in (
+        (folder / "best", CHECKPOINT_FOLDER), (folder / "report", "report"), (folder / "catalog.parquet", "data"),
+    ):  # fmt: skip
+        _attempt(lambda path=path, place=place: run.artifact(path, place))  # type: ignore[misc]
+    write_json({"checkpoint": str(folder / "best"), "run_id": run.run_id, "test": metrics}, folder / RESULT)

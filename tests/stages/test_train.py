@@ -353,3 +353,41 @@ def test_chrono_biases_reach_as_far_as_the_longest_training_clip(
     table = catalog.read(tmp_path / "slow" / "catalog.parquet")
     longest = table[table["split"] == "train"]["duration"].max()
     assert f"gaps of up to {int(np.ceil(longest * 2))} steps" in capsys.readouterr().err
+
+
+def test_a_test_left_for_later_gives_what_it_would_have_given(example: Any, tmp_path: Path) -> None:
+    config = replace(example.config, tracking=TrackingConfig(uri=example.uri, experiment="later"))
+    trained = train.train(config, tmp_path / "run", test=False)
+    client = connect(example.uri)
+    assert trained.test == {} and "test" not in checkpoint.load(tmp_path / "run/best")[1].metrics
+    assert not [name for name in client.get_run(trained.run_id).data.metrics if name.startswith("test/")]
+    assert not (tmp_path / "run/report/metrics.json").exists()
+    assert client.get_run(trained.run_id).info.status == "FINISHED"
+
+    assert train.test_trained(config, tmp_path / "run") == example.result.test
+    run, wanted = (client.get_run(run_id) for run_id in (trained.run_id, example.result.run_id))
+    assert run.info.status == "FINISHED" and run.data.metrics["test/top1"] == wanted.data.metrics["test/top1"]
+    assert sorted(path.name for path in (tmp_path / "run").rglob("[!.]*")) == sorted(
+        path.name for path in example.folder.rglob("[!.]*")
+    )
+    metrics = [checkpoint.load(folder / "best")[1].metrics for folder in (tmp_path / "run", example.folder)]
+    assert metrics[0] == metrics[1]
+    assert train.test_trained(config, tmp_path / "run") == example.result.test  # it is there already
+
+
+def test_a_training_that_is_given_up_did_not_fail(example: Any, tmp_path: Path) -> None:
+    config = replace(example.config, tracking=TrackingConfig(uri=example.uri, experiment="given up"))
+    rows = []
+
+    def give_up(row: dict[str, float], _: Any) -> None:
+        rows.append(row)
+        if row["epoch"] == 2:
+            raise train.Pruned("after epoch 2")
+
+    with pytest.raises(train.Pruned):
+        train.train(config, tmp_path / "run", on_epoch=give_up)
+    client = connect(example.uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("given up").experiment_id])
+    assert run.info.status == "KILLED" and run.data.tags["pruned"] == "after epoch 2"
+    assert "failure" not in run.data.tags and len(rows) == 2
+    assert [entry.step for entry in client.get_metric_history(run.info.run_id, "val/loss")] == [1, 2]
