@@ -130,7 +130,7 @@ def committed() -> list[Path]:
     found = []
     for folder, inside, files in os.walk(ROOT):
         inside[:] = [name for name in inside if name not in BUILT and not name.endswith(("_cache", ".egg-info"))]
-        found += [Path(folder) / name for name in files if Path(name).suffix in TEXT]
+        found += [Path(folder) / name for name in files if Path(name).suffix in TEXT and name not in BUILT]
     return found
 
 
