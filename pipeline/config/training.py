@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.config.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pipeline.errors import ConfigError
 
 
 @dataclass
@@ -16,6 +17,9 @@ class TrainingConfig:
     """Passes over the training clips."""
     batch_size: PositiveInt = 16
     """Clips per step."""
+    accumulate: PositiveInt = 1
+    """Batches per update: k of them update the weights as one batch of k times as many clips would, in the memory of
+    one. Batch norm alone sees the single batches."""
     learning_rate: PositiveFloat = 1e-3
     """Peak learning rate of AdamW, reached after the warm-up."""
     encoder_learning_rate: NonNegativeFloat = 0.0
@@ -28,6 +32,11 @@ class TrainingConfig:
     """Largest norm of the gradient; 0: no clipping."""
     label_smoothing: Fraction = 0.0
     """Share of the target spread over all classes; for tasks with classes."""
+    logit_adjustment: NonNegativeFloat = 0.0
+    """Rare classes: times the logarithm of each class's share, added to the logits in the training loss (Menon et al.
+    2021); 0: not at all, 1: as published."""
+    ema: Fraction = 0.0
+    """Decay of an exponential moving average of the weights, which is what is validated and kept; 0: none."""
     patience: NonNegativeInt = 0
     """Epochs without a better validation loss after which training stops; 0: never."""
     balance: Literal["none", "weights", "sampler"] = "none"
@@ -39,6 +48,12 @@ class TrainingConfig:
     """auto, cpu, cuda, cuda:1, mps."""
     workers: int = -1
     """Decoding processes; -1: one per core, at most 8; 0: in the main process."""
+
+    def __post_init__(self) -> None:
+        if self.logit_adjustment and self.balance != "none":
+            raise ConfigError(
+                f"training.logit_adjustment corrects what training.balance {self.balance} corrects already; use one"
+            )
 
 
 @dataclass

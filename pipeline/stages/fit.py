@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from pipeline.config import Config
-from pipeline.data.batches import view_seed
+from pipeline.data.batches import Batch, view_seed
 from pipeline.errors import DataError, VideoError
 from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import Classifier
@@ -27,7 +28,7 @@ from pipeline.stages.optimise import rate_factor
 from pipeline.stages.progress import bar, say
 from pipeline.stages.resume import TrainingState, read_state, restore, save_state
 from pipeline.stages.sources import Source, epoch_order
-from pipeline.stages.step import TrainStep, class_weights
+from pipeline.stages.step import TrainStep, class_weights, log_prior
 
 EpochHook = Callable[[dict[str, float], Reading], None]
 
@@ -79,12 +80,13 @@ def fit(
     Raises:
         DataError: the loss is not a number any more, or no clip could be read.
     """
-    step = TrainStep(model, config, device, class_weights(train.known_targets, len(card.classes), config))
+    labels, classes = train.known_targets, len(card.classes)
+    step = TrainStep(model, config, device, class_weights(labels, classes, config), log_prior(labels, classes, config))
     if read_state(folder) is not None:
-        restore(folder, model, step.optimizer)
+        restore(folder, model, step.optimizer, step.average)
         step.scaler.load_state_dict(state.loss_scale or step.scaler.state_dict())
     else:
-        save_state(folder, state, model, step.optimizer)
+        save_state(folder, state, model, step.optimizer, step.average)
     keeper = Keeper(step, state, card, folder)
     probe = probe_batch(train, config)
     inside = Inside(model, step.optimizer, step.loss, probe, card.classes, config.training, state.inside)
@@ -110,19 +112,22 @@ def _epoch(
     torch.manual_seed(view_seed(config.seed, epoch))
     order = epoch_order(train.labels, settings.balance, config.seed, epoch)
     steps = math.ceil(len(order) / settings.batch_size)
-    inside.begin(epoch, steps)
+    updates = math.ceil(steps / settings.accumulate)
+    inside.begin(epoch, updates)
     step.model.train()
     losses, norms, sizes, factor = [], [], [], 1.0
     with bar(f"epoch {epoch + 1}/{settings.epochs}", steps) as advance:
-        for number, batch in enumerate(train.batches(epoch, order)):
-            _note_failures(batch.failed, state)
-            advance(1)
-            if not (count := int(known(batch.targets).sum())):
+        for number, group in enumerate(groups_of(train.batches(epoch, order), settings.accumulate)):
+            for batch in group:
+                _note_failures(batch.failed, state)
+            advance(len(group))
+            counts = [int(known(batch.targets).sum()) for batch in group]
+            if not any(counts):
                 continue
-            factor = rate_factor(epoch * steps + number, steps, settings.epochs, settings.warmup)
-            for group in step.optimizer.param_groups:
-                group["lr"] = group["peak"] * factor
-            loss, norm = step.train(batch.to(step.device))
+            factor = rate_factor(epoch * updates + number, updates, settings.epochs, settings.warmup)
+            for parameters in step.optimizer.param_groups:
+                parameters["lr"] = parameters["peak"] * factor
+            loss, norm = step.train([batch for batch, count in zip(group, counts, strict=True) if count])
             if not math.isfinite(loss):
                 raise DataError(
                     f"the loss is not a number in epoch {epoch + 1}; "
@@ -130,7 +135,7 @@ def _epoch(
                 )
             losses.append(loss)
             norms.append(norm)
-            sizes.append(count)
+            sizes.append(sum(counts))
     if not sizes:
         raise DataError("no training clip with a target could be read in a whole epoch; run: video-lstm doctor DATA")
     row = {
@@ -140,8 +145,15 @@ def _epoch(
         "gradient_norm": float(np.mean([n for n in norms if math.isfinite(n)] or [math.inf])),
     }
     if val is not None:
-        row |= validate(step, val, state, inside.answers)
+        with step.averaged():
+            row |= validate(step, val, state, inside.answers)
     return row | {"seconds": time.perf_counter() - started}
+
+
+def groups_of(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    """So many batches at a time; the last group has what is left."""
+    while group := list(islice(batches, size)):
+        yield group
 
 
 @torch.no_grad()

@@ -42,7 +42,7 @@ class Keeper:
         improved = loss is None or state.best_loss is None or loss < state.best_loss
         if improved:
             state.best_loss, state.best_epoch = loss, state.epoch
-            weights = {name: x.detach().cpu().clone() for name, x in self.step.model.state_dict().items()}
+            weights = {name: x.detach().cpu().clone() for name, x in self.step.kept().items()}
             self.best = (weights, self._described())
         scores = f"  val loss {loss:.3f}  {self.step.title} {row[self.step.score]:.3f}" if loss is not None else ""
         mark = "  best" if improved else ""
@@ -56,9 +56,9 @@ class Keeper:
     def save(self) -> None:
         """The checkpoints first, then the state that says they are there."""
         self.save_best()
-        checkpoint.save(self.folder / "last", self.step.model.state_dict(), self._described())
+        checkpoint.save(self.folder / "last", self.step.kept(), self._described())
         self.state.loss_scale = self.step.scaler.state_dict()
-        save_state(self.folder, self.state, self.step.model, self.step.optimizer)
+        save_state(self.folder, self.state, self.step.model, self.step.optimizer, self.step.average)
         self.saved = time.monotonic()
 
     def save_best(self) -> None:

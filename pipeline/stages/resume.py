@@ -1,7 +1,7 @@
 """What a training needs to go on exactly where it was: one safetensors file, replaced in one step.
 
-Weights, optimiser moments and loss scale are tensors; the epoch, the history and the run's identifier are JSON in the
-file's header. Random numbers need no state: each epoch seeds them from (seed, epoch).
+Weights, their average, optimiser moments and loss scale are tensors; the epoch, the history and the run's identifier
+are JSON in the file's header. Random numbers need no state: each epoch seeds them from (seed, epoch).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from pipeline.errors import CheckpointError
+from pipeline.stages.average import Average
 
 NAME = "resume.safetensors"
 
@@ -52,7 +53,13 @@ class TrainingState:
     inside: list[dict[str, Any]] = field(default_factory=list)
 
 
-def save_state(folder: Path, state: TrainingState, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def save_state(
+    folder: Path,
+    state: TrainingState,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Average | None = None,
+) -> None:
     """Write the file beside its place and rename it, so that a kill at any moment leaves a whole one.
 
     Raises:
@@ -62,6 +69,8 @@ def save_state(folder: Path, state: TrainingState, model: torch.nn.Module, optim
     for index, moments in optimizer.state_dict()["state"].items():
         for name, value in moments.items():
             tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value).cpu().contiguous()
+    if average is not None:
+        tensors |= {f"average.{name}": x.cpu().contiguous() for name, x in average.tensors().items()}
     temporary = folder / (NAME + ".tmp")
     try:
         save_file(tensors, temporary, metadata={"state": json.dumps(asdict(state))})
@@ -89,14 +98,17 @@ def read_state(folder: Path) -> TrainingState | None:
         raise CheckpointError(f"{path} is damaged ({error}); start over with --fresh") from None
 
 
-def restore(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Load weights and optimiser moments of `save_state`.
+def restore(
+    folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None
+) -> None:
+    """Load weights, their average and optimiser moments of `save_state`.
 
     Raises:
         CheckpointError: the file is damaged or belongs to another model.
     """
     path = folder / NAME
     weights: dict[str, torch.Tensor] = {}
+    averaged: dict[str, torch.Tensor] = {}
     moments: dict[int, dict[str, torch.Tensor]] = {}
     try:
         with safe_open(path, framework="pt") as file:
@@ -104,11 +116,15 @@ def restore(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimiz
                 kind, _, rest = name.partition(".")
                 if kind == "model":
                     weights[rest] = file.get_tensor(name)
+                elif kind == "average":
+                    averaged[rest] = file.get_tensor(name)
                 else:
                     index, _, moment = rest.partition(".")
                     moments.setdefault(int(index), {})[moment] = file.get_tensor(name)
         model.load_state_dict(weights)
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        if average is not None:
+            average.load(averaged)
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} does not fit this model ({error}); start over with --fresh") from None

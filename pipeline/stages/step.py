@@ -1,9 +1,10 @@
-"""One update of a training: logits, loss, gradient, optimiser."""
+"""One update of a training: logits, loss, gradient, optimiser, and the average of the weights."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,23 +15,44 @@ from torch import nn
 from pipeline.config import Config
 from pipeline.data.batches import Batch
 from pipeline.model.classifier import Classifier
-from pipeline.model.losses import class_loss, number_loss
+from pipeline.model.losses import class_loss, known, number_loss
 from pipeline.report.tasks import JUDGED
+from pipeline.stages.average import Average
 from pipeline.stages.devices import choose_precision
 from pipeline.stages.optimise import optimizer_for
 
 
 class TrainStep:
-    """Model, optimiser, precision: what one step of training needs."""
+    """Model, optimiser, precision: what one step of training needs.
 
-    def __init__(self, model: Classifier, config: Config, device: torch.device, weights: torch.Tensor | None) -> None:
+    Args:
+        model: on `device`.
+        config: the whole configuration.
+        device: where it computes.
+        weights: float32 (K), of the classes in the loss; None: each clip or moment weighs the same.
+        prior: float32 (K), added to the logits in the loss; None: nothing.
+
+    Attributes:
+        average: the moving average of the weights; None where none is wanted.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        config: Config,
+        device: torch.device,
+        weights: torch.Tensor | None = None,
+        prior: torch.Tensor | None = None,
+    ) -> None:
         self.model = model
         self.device = device
         self.precision = choose_precision(config.training.precision, device)
         self.clip_norm = config.training.clip_norm or math.inf
         self.optimizer = optimizer_for(model, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == torch.float16)
+        self.average = Average(model, config.training.ema) if config.training.ema else None
         self.weights = None if weights is None else weights.to(device)
+        self.prior = None if prior is None else prior.to(device)
         self.smoothing = config.training.label_smoothing
         self.score, self.title = JUDGED[config.task].validation, JUDGED[config.task].title
 
@@ -48,22 +70,49 @@ class TrainStep:
         """Of one stream's outputs, over what has a target."""
         if self.model.numeric:
             return number_loss(outputs, self.model.standardised(targets))
+        if self.prior is not None:
+            outputs = outputs + self.prior
         return class_loss(outputs, targets, self.weights, self.smoothing)
 
-    def train(self, batch: Batch) -> tuple[float, float]:
-        """One update; the loss and the gradient's norm before clipping.
+    def mass(self, targets: torch.Tensor) -> float:
+        """What a batch's mean loss is a mean over: how many targets there are, or the sum of their classes' weights."""
+        given = targets[known(targets)]
+        return float(len(given)) if self.weights is None else float(self.weights.cpu()[given].double().sum())
+
+    def train(self, batches: Sequence[Batch]) -> tuple[float, float]:
+        """One update from one batch, or from several as if they were one; the loss and the gradient's norm before
+        clipping.
 
         Each stream learns from its own loss: late fusion is between networks that stand on their own.
+
+        Args:
+            batches: at least one, each with a target; moved to the device one after the other.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        logits = self.logits(batch)
-        loss = torch.stack([self.loss(x, batch.targets) for x in logits.values()]).mean()
-        self.scaler.scale(loss).backward()
+        masses = [self.mass(batch.targets) for batch in batches]
+        loss = torch.zeros((), device=self.device)
+        for batch, mass in zip(batches, masses, strict=True):
+            part = self._loss_of(batch.to(self.device)) * (mass / sum(masses))
+            self.scaler.scale(part).backward()
+            loss += part.detach()
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm))
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return float(loss.detach()), float(norm)
+        if self.average is not None and math.isfinite(norm):  # fp16: the scaler left such an update out
+            self.average.update(self.model)
+        return float(loss), norm
+
+    def _loss_of(self, batch: Batch) -> torch.Tensor:
+        return torch.stack([self.loss(x, batch.targets) for x in self.logits(batch).values()]).mean()
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within it the model has the averaged weights, where there are any."""
+        return nullcontext() if self.average is None else self.average.in_place_of(self.model)
+
+    def kept(self) -> dict[str, torch.Tensor]:
+        """The weights that a checkpoint holds: those that are validated."""
+        return self.model.state_dict() if self.average is None else self.average.weights
 
 
 def class_weights(labels: Sequence[int] | NDArray[Any], classes: int, config: Config) -> torch.Tensor | None:
@@ -74,3 +123,16 @@ def class_weights(labels: Sequence[int] | NDArray[Any], classes: int, config: Co
         return None
     counts = np.bincount(labels, minlength=classes).clip(min=1)
     return torch.tensor(len(labels) / (np.count_nonzero(np.bincount(labels)) * counts), dtype=torch.float32)
+
+
+def log_prior(labels: Sequence[int] | NDArray[Any], classes: int, config: Config) -> torch.Tensor | None:
+    """float32 (K), what logit adjustment adds: tau times the logarithm of each class's share of the training clips, or
+    of their labelled moments; None if not asked for. A class that never occurs counts as one that occurs once.
+
+    Menon et al., Long-tail learning via logit adjustment (ICLR 2021), equation 10.
+    """
+    tau = config.training.logit_adjustment
+    if not tau:
+        return None
+    counts = np.bincount(labels, minlength=classes).clip(min=1)
+    return torch.tensor(tau * np.log(counts / counts.sum()), dtype=torch.float32)

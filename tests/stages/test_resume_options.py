@@ -1,0 +1,55 @@
+"""Trainings with every option that has a state of its own, stopped in the middle: they end with the same bits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.stages import keeper, sources
+from pipeline.stages.resume import NAME
+from pipeline.stages.train import train
+
+
+class Killed(BaseException):
+    """Nothing catches it, as nothing catches SIGKILL; `tests/stages/test_resume.py` sends real ones."""
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "accumulated and averaged": {"training__accumulate": 2, "training__ema": 0.9},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_stopped_training_ends_as_if_nothing_had_happened(
+    name: str, make_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(training__epochs=4, training__batch_size=3, **OPTIONS[name])
+    train(config, tmp_path / "one")
+    monkeypatch.setattr(keeper, "SAVE_SECONDS", 0.0)
+    read = sources.FileSource.batches
+
+    def killed(self: Any, epoch: int, order: Any) -> Any:
+        for number, batch in enumerate(read(self, epoch, order)):
+            if epoch == 2 and number == 1 and order is not None:
+                raise Killed
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sources.FileSource, "batches", killed)
+        with pytest.raises(Killed):
+            train(config, tmp_path / "two")
+    saved = load_file(tmp_path / "two" / NAME)
+    assert ("average.updates" in saved) == bool(config.training.ema)
+    train(config, tmp_path / "two", resume=True)
+    for kind in ("best", "last"):
+        one, two = (load_file(tmp_path / folder / kind / "model.safetensors") for folder in ("one", "two"))
+        assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+    rows = [json.loads((tmp_path / folder / "report/history.json").read_text()) for folder in ("one", "two")]
+    for row in rows[0] + rows[1]:
+        del row["seconds"]
+    assert rows[0] == rows[1] and len(rows[0]) == 4
