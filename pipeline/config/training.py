@@ -35,6 +35,12 @@ class TrainingConfig:
     logit_adjustment: NonNegativeFloat = 0.0
     """Rare classes: times the logarithm of each class's share, added to the logits in the training loss (Menon et al.
     2021); 0: not at all, 1: as published."""
+    mixup: NonNegativeFloat = 0.0
+    """Task label: each clip is mixed with another one of its batch, with shares from Beta(mixup, mixup) (Zhang et al.
+    2018); 0: not at all, 0.2 is usual."""
+    cutmix: NonNegativeFloat = 0.0
+    """Task label: a box of each clip's frames, or a span of its moments where it comes as vectors, is another clip's,
+    with shares from Beta(cutmix, cutmix) (Yun et al. 2019); 0: not at all, 1 is usual."""
     ema: Fraction = 0.0
     """Decay of an exponential moving average of the weights, which is what is validated and kept; 0: none."""
     patience: NonNegativeInt = 0

@@ -30,6 +30,35 @@ def class_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None, s
     return nn.functional.cross_entropy(logits, targets, weights, label_smoothing=smoothing)
 
 
+def mixed_class_loss(
+    logits: Tensor,
+    targets: Tensor,
+    others: Tensor,
+    shares: Tensor,
+    weights: Tensor | None = None,
+    smoothing: float = 0.0,
+) -> Tensor:
+    """Cross-entropy in nats of clips of two classes each, the mean over clips (Zhang et al. 2018).
+
+    Args:
+        logits: float (B, K).
+        targets, others: int64 (B), the two classes of each clip.
+        shares: float (B), how much the first one weighs; the second weighs the rest.
+        weights, smoothing: as in `class_loss`, which this equals where the shares are 1.
+
+    Returns:
+        A scalar.
+    """
+    if weights is None:
+        weights = logits.new_ones(logits.shape[-1])
+    first, second = (
+        nn.functional.cross_entropy(logits, classes, weights, reduction="none", label_smoothing=smoothing)
+        for classes in (targets, others)
+    )
+    mass = shares * weights[targets] + (1 - shares) * weights[others]
+    return (shares * first + (1 - shares) * second).sum() / mass.sum()
+
+
 def number_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     """Huber loss (1964), the mean over all clips or moments whose target is known, each counting the same.
 

@@ -31,6 +31,11 @@ def check_task(config: Config) -> None:
             f"training.balance sampler draws clips by their class, and with task {task} a clip has none"
             + ("; balance weights weighs moments by theirs" if task == "frame_label" else "; set it to none")
         )
+    for option in ("mixup", "cutmix"):
+        if getattr(settings, option) and task != "label":
+            raise ConfigError(
+                f"training.{option} mixes clips that have a class each; with task {task} they have none: leave it out"
+            )
     for option in ("balance", "label_smoothing", "logit_adjustment"):
         if config.numeric and getattr(settings, option) not in ("none", 0.0):
             raise ConfigError(f"training.{option} is about classes, and task {task} has none; leave it out")

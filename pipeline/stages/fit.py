@@ -24,6 +24,7 @@ from pipeline.model.classifier import Classifier
 from pipeline.model.losses import class_loss, known, number_loss
 from pipeline.stages.inside import Inside, Reading, probe_batch
 from pipeline.stages.keeper import Keeper
+from pipeline.stages.mixing import mixed
 from pipeline.stages.optimise import rate_factor
 from pipeline.stages.progress import bar, say
 from pipeline.stages.resume import TrainingState, read_state, restore, save_state
@@ -117,7 +118,10 @@ def _epoch(
     step.model.train()
     losses, norms, sizes, factor = [], [], [], 1.0
     with bar(f"epoch {epoch + 1}/{settings.epochs}", steps) as advance:
-        for number, group in enumerate(groups_of(train.batches(epoch, order), settings.accumulate)):
+        batches = train.batches(epoch, order)
+        if settings.mixup or settings.cutmix:
+            batches = mixed(batches, settings, config.seed, epoch)
+        for number, group in enumerate(groups_of(batches, settings.accumulate)):
             for batch in group:
                 _note_failures(batch.failed, state)
             advance(len(group))

@@ -15,10 +15,11 @@ from torch import nn
 from pipeline.config import Config
 from pipeline.data.batches import Batch
 from pipeline.model.classifier import Classifier
-from pipeline.model.losses import class_loss, known, number_loss
+from pipeline.model.losses import class_loss, known, mixed_class_loss, number_loss
 from pipeline.report.tasks import JUDGED
 from pipeline.stages.average import Average
 from pipeline.stages.devices import choose_precision
+from pipeline.stages.mixing import MixedBatch
 from pipeline.stages.optimise import optimizer_for
 
 
@@ -70,14 +71,17 @@ class TrainStep:
         """Of one stream's outputs, over what has a target."""
         if self.model.numeric:
             return number_loss(outputs, self.model.standardised(targets))
-        if self.prior is not None:
-            outputs = outputs + self.prior
-        return class_loss(outputs, targets, self.weights, self.smoothing)
+        return class_loss(self._adjusted(outputs), targets, self.weights, self.smoothing)
 
-    def mass(self, targets: torch.Tensor) -> float:
+    def mass(self, batch: Batch) -> float:
         """What a batch's mean loss is a mean over: how many targets there are, or the sum of their classes' weights."""
-        given = targets[known(targets)]
-        return float(len(given)) if self.weights is None else float(self.weights.cpu()[given].double().sum())
+        given = known(batch.targets)
+        if self.weights is None:
+            return float(given.sum())
+        weights = self.weights.cpu().double()
+        if isinstance(batch, MixedBatch):
+            return float(torch.lerp(weights[batch.others], weights[batch.targets], batch.shares.double()).sum())
+        return float(weights[batch.targets[given]].sum())
 
     def train(self, batches: Sequence[Batch]) -> tuple[float, float]:
         """One update from one batch, or from several as if they were one; the loss and the gradient's norm before
@@ -89,7 +93,7 @@ class TrainStep:
             batches: at least one, each with a target; moved to the device one after the other.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        masses = [self.mass(batch.targets) for batch in batches]
+        masses = [self.mass(batch) for batch in batches]
         loss = torch.zeros((), device=self.device)
         for batch, mass in zip(batches, masses, strict=True):
             part = self._loss_of(batch.to(self.device)) * (mass / sum(masses))
@@ -104,7 +108,15 @@ class TrainStep:
         return float(loss), norm
 
     def _loss_of(self, batch: Batch) -> torch.Tensor:
-        return torch.stack([self.loss(x, batch.targets) for x in self.logits(batch).values()]).mean()
+        if isinstance(batch, MixedBatch):
+            mix = batch.targets, batch.others, batch.shares, self.weights, self.smoothing
+            losses = [mixed_class_loss(self._adjusted(x), *mix) for x in self.logits(batch).values()]
+        else:
+            losses = [self.loss(x, batch.targets) for x in self.logits(batch).values()]
+        return torch.stack(losses).mean()
+
+    def _adjusted(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits if self.prior is None else logits + self.prior
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within it the model has the averaged weights, where there are any."""

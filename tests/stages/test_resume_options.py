@@ -21,6 +21,7 @@ class Killed(BaseException):
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "accumulated and averaged": {"training__accumulate": 2, "training__ema": 0.9},
+    "mixed": {"training__mixup": 0.5, "training__cutmix": 1.0},
 }
 
 
