@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.config import LimitsConfig
+from pipeline.config.folders import cache_dir
 from pipeline.data.examine import MADE_BY, Job, examine
-from pipeline.data.findings import OK, Finding, Findings, cache_dir, kind_of
+from pipeline.data.findings import OK, Finding, Findings, kind_of
 from pipeline.data.layouts import Entry
 from pipeline.data.layouts.entries import printable
 from pipeline.data.pool import Lost, Pool
@@ -30,7 +31,7 @@ from pipeline.data.target_text import commonest, targets
 from pipeline.data.targets import SLACK
 from pipeline.errors import DataError, Reason
 
-__all__ = ["COLUMNS", "OK", "build", "cache_dir", "details", "digest", "read", "summary", "write"]
+__all__ = ["COLUMNS", "OK", "build", "details", "digest", "read", "summary", "write"]
 
 COLUMNS = (
     "path", "label", "target", "group", "split", "start", "end", "first", "frames", "duration", "fps", "width",

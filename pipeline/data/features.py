@@ -24,9 +24,9 @@ import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from pipeline.config.folders import cache_dir
 from pipeline.data.arrays import SUFFIX, TEMPORARY, Arrays, DamagedFileError, read_arrays, write_arrays
 from pipeline.data.clips import Plan
-from pipeline.data.findings import cache_dir
 from pipeline.errors import ConfigError, DataError
 from pipeline.video.reader import DECODER
 

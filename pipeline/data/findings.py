@@ -68,15 +68,6 @@ class Finding:
     fingerprint: bytes = b""
 
 
-def cache_dir() -> str:
-    """$VIDEO_LSTM_CACHE, else $XDG_CACHE_HOME/video-lstm, else ~/.cache/video-lstm."""
-    own = os.environ.get("VIDEO_LSTM_CACHE")
-    if own:
-        return own
-    shared = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(shared, "video-lstm")
-
-
 def kind_of(path: str) -> str:
     """Under another suffix the same bytes may be read otherwise, so it is part of what a finding is kept under."""
     return "folder" if os.path.isdir(path) else suffix(path)

@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.config.folders import cache_dir
 from pipeline.data.features import LIMIT, FeatureStore, parse_size
-from pipeline.data.findings import NAME, cache_dir
+from pipeline.data.findings import NAME
 from pipeline.errors import ConfigError, DataError
 
 

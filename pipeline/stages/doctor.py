@@ -42,6 +42,7 @@ def check_installation() -> list[Check]:
         ("mlflow", _mlflow),
         ("packaged weights", _weights),
         ("shared memory", _shared_memory),
+        ("C compiler", _compiler),
     ]
     results = []
     for name, check in checks:
@@ -177,3 +178,15 @@ def _shared_memory() -> Check:
     free = shutil.disk_usage(folder).free / 2**20
     fix = "docker run --ipc=host, or --training.workers 0"
     return Check("shared memory", free > 256, f"{free:.0f} MB free in /dev/shm", fix)
+
+
+def _compiler() -> Check:
+    """The steps of the LSTM family run faster where they can be compiled."""
+    from pipeline.model.cells import native
+
+    fix = f"look at: cc {native.SOURCE}; or set {native.SWITCH}=0"
+    if native.library() is not None:
+        return Check("C compiler", True, "steps of the LSTM family are compiled")
+    if native.compiler() is None:
+        return Check("C compiler", True, "none, or switched off: steps of the LSTM family run in plain PyTorch, slower")
+    return Check("C compiler", False, f"{native.compiler()} does not compile the steps of the LSTM family", fix)

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from pipeline.config import LimitsConfig
+from pipeline.config.folders import cache_dir
 from pipeline.data import catalog, examine, findings
 from pipeline.data.layouts import Entry
 from pipeline.errors import DataError, Reason
@@ -310,9 +311,9 @@ def test_ten_thousand_unchanged_files_are_checked_in_seconds(
 def test_where_results_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIDEO_LSTM_CACHE", "/one")
     monkeypatch.setenv("XDG_CACHE_HOME", "/two")
-    assert catalog.cache_dir() == "/one"
+    assert cache_dir() == "/one"
     monkeypatch.delenv("VIDEO_LSTM_CACHE")
-    assert catalog.cache_dir() == "/two/video-lstm"
+    assert cache_dir() == "/two/video-lstm"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/me")
-    assert catalog.cache_dir() == "/home/me/.cache/video-lstm"
+    assert cache_dir() == "/home/me/.cache/video-lstm"

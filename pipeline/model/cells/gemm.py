@@ -18,6 +18,9 @@ from torch.nn import functional as F
 SMALLEST = 1 << 21
 """Multiply-adds from which oneDNN's start-up of some microseconds pays."""
 
+REORDERED = 24
+"""Steps from which it pays to lay out a matrix as oneDNN likes it best; a transposed one it likes as it is."""
+
 _onednn: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
 _reorder: Any = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
 
@@ -44,7 +47,7 @@ def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     return product
 
 
-def repeated(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
+def repeated(weight: Tensor, rows: int, steps: int) -> Callable[[Tensor], Tensor]:
     """A function from x (rows, K) to its product with the transposed weight (N, K), to be called at many steps.
 
     What can be decided and laid out once is not done at each. Without autograd.
@@ -52,16 +55,17 @@ def repeated(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor]:
     if not _suits(weight, weight, rows):
         transposed = weight.t()
         return lambda x: x @ transposed
-    packed = weight.contiguous() if _reorder is None else _reorder(weight, rows)
-    return lambda x: _onednn(x, packed, None, "none", [], "")
+    if _reorder is not None and steps >= REORDERED and weight.is_contiguous():
+        weight = _reorder(weight, rows)
+    return lambda x: _onednn(x, weight, None, "none", [], "")
 
 
-def repeated_sum(weight: Tensor, rows: int) -> Callable[[Tensor, Tensor], Tensor]:
+def repeated_sum(weight: Tensor, rows: int, steps: int) -> Callable[[Tensor, Tensor], Tensor]:
     """A function from total (rows, N) and x (rows, K) that adds the product of `repeated` to the total, in place."""
     if not _suits(weight, weight, rows):
         transposed = weight.t()
         return lambda total, x: total.addmm_(x, transposed)
-    product = repeated(weight, rows)
+    product = repeated(weight, rows, steps)
     return lambda total, x: total.add_(product(x))
 
 

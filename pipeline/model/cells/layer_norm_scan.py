@@ -70,7 +70,7 @@ class _Scan(torch.autograd.Function):
         gates, products = torch.empty_like(pre, memory_format=torch.contiguous_format), torch.empty_like(pre)
         hidden, cells, shown = pre.new_empty(3, *pre.shape[:2], size)
         statistics: list[tuple[Tensor, ...]] = []
-        product, before = repeated(weight, len(h)), (h, c)
+        product, before = repeated(weight, len(h), len(pre)), (h, c)
         of_gate = gates.view(*pre.shape[:2], 4, size)
         views = (pre, gates, gates[:, :, : 3 * size], *of_gate.unbind(2), products, hidden, cells, shown)
         for pre_t, all_t, but_output, i, f, g, o, product_t, h_t, c_t, shown_t in zip(
@@ -115,7 +115,7 @@ class _Scan(torch.autograd.Function):
         grad_pre, grad_product = torch.empty_like(gates), torch.empty_like(gates)
         grad_normal = torch.empty_like(hidden)
         of_gate = grad_pre.view(steps, batch, 4, size)
-        product = repeated(weight.t(), batch)
+        product = repeated(weight.t(), batch, steps)
         dh, dc = torch.zeros_like(h0), torch.zeros_like(c0)
         for t in range(steps - 1, -1, -1):
             dh = dh + incoming[t]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from pipeline.model.cells import lstm_native
 from pipeline.model.cells.gemm import repeated, repeated_sum, times_transposed
 
 CHUNK = 32
@@ -130,7 +131,11 @@ class _Scan(torch.autograd.Function):
         coupled: bool,
     ) -> tuple[Tensor, Tensor]:
         gates = torch.empty_like(pre, memory_format=torch.contiguous_format)
-        hidden, cells = _forward_steps(pre, gates, weight, peephole, h, c, recurrent, keep_h, keep_c, coupled)
+        ctx.native = lstm_native.suits(pre, keep_h)
+        if ctx.native:
+            hidden, cells = lstm_native.forward_steps(pre, gates, weight, peephole, h, c, recurrent, coupled)
+        else:
+            hidden, cells = _forward_steps(pre, gates, weight, peephole, h, c, recurrent, keep_h, keep_c, coupled)
         ctx.save_for_backward(weight, peephole, h, c, recurrent, keep_h, keep_c, gates, hidden, cells)
         ctx.coupled = coupled
         ctx.set_materialize_grads(False)
@@ -142,23 +147,48 @@ class _Scan(torch.autograd.Function):
         weight, peephole, h0, c0, recurrent, keep_h, keep_c, gates, hidden, cells = ctx.saved_tensors
         if grad_hidden is None:
             grad_hidden = torch.zeros_like(hidden)
-        before = torch.cat([h0.unsqueeze(0), hidden[:-1]]), torch.cat([c0.unsqueeze(0), cells[:-1]])
-        grad_pre = torch.empty_like(gates)
-        grad_peephole = None if peephole is None else torch.zeros_like(peephole)
-        dh, dc = torch.zeros_like(h0), torch.zeros_like(c0)
-        for part in reversed(range(0, len(gates), CHUNK)):
-            steps = slice(part, part + CHUNK)
-            factors = _factors(gates[steps], before[1][steps], peephole, ctx.coupled)
-            arriving = grad_hidden[steps], None if grad_cells is None else grad_cells[steps]
-            zones = [x if x is None or x.ndim == 0 else x[steps] for x in (keep_h, keep_c)]
-            dh, dc = _backward_steps(grad_pre[steps], weight, factors, *arriving, dh, dc, recurrent, *zones)
-            if grad_peephole is not None:
-                of_gate = grad_pre[steps].view(*factors.new_cell.shape[:2], 4, -1)
-                for row, gate, seen in ((0, 0, before[1][steps]), (1, 1, before[1][steps]), (2, 3, factors.new_cell)):
-                    grad_peephole[row] += (of_gate[:, :, gate] * seen).sum((0, 1))
-        seen_h = before[0] if recurrent is None else before[0] * recurrent
+        h_before = torch.cat([h0.unsqueeze(0), hidden[:-1]])
+        if ctx.native:
+            grad_pre, grad_peephole, dh, dc = lstm_native.backward_steps(
+                gates, cells, weight, peephole, c0, grad_hidden, grad_cells, recurrent, ctx.coupled
+            )
+        else:
+            kept = Kept(recurrent, keep_h, keep_c)
+            grad_pre, grad_peephole, dh, dc = _backward(
+                gates, cells, weight, peephole, c0, grad_hidden, grad_cells, kept, ctx.coupled
+            )
+        seen_h = h_before if recurrent is None else h_before * recurrent
         grad_weight = times_transposed(grad_pre.flatten(0, 1).t(), seen_h.flatten(0, 1).t())
         return grad_pre, grad_weight, grad_peephole, dh, dc, None, None, None, None
+
+
+def _backward(
+    gates: Tensor,
+    cells: Tensor,
+    weight: Tensor,
+    peephole: Tensor | None,
+    c: Tensor,
+    grad_hidden: Tensor,
+    grad_cells: Tensor | None,
+    kept: Kept,
+    coupled: bool,
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+    """As `lstm_native.backward_steps`, a chunk after the other."""
+    before = torch.cat([c.unsqueeze(0), cells[:-1]])
+    grad_pre = torch.empty_like(gates)
+    grad_peephole = None if peephole is None else torch.zeros_like(peephole)
+    dh, dc = torch.zeros_like(c), torch.zeros_like(c)
+    for part in reversed(range(0, len(gates), CHUNK)):
+        steps = slice(part, part + CHUNK)
+        factors = _factors(gates[steps], before[steps], peephole, coupled)
+        arriving = grad_hidden[steps], None if grad_cells is None else grad_cells[steps]
+        zones = [x if x is None or x.ndim == 0 else x[steps] for x in (kept.hidden, kept.cell)]
+        dh, dc = _backward_steps(grad_pre[steps], weight, factors, *arriving, dh, dc, kept.recurrent, *zones)
+        if grad_peephole is not None:
+            of_gate = grad_pre[steps].view(*factors.new_cell.shape[:2], 4, -1)
+            for row, gate, seen in ((0, 0, before[steps]), (1, 1, before[steps]), (2, 3, factors.new_cell)):
+                grad_peephole[row] += (of_gate[:, :, gate] * seen).sum((0, 1))
+    return grad_pre, grad_peephole, dh, dc
 
 
 def _forward_steps(
@@ -184,7 +214,7 @@ def _forward_steps(
     twice[-2 * size : -size] *= 2
     scale = pre.new_ones(pre.shape[-1])
     scale[-2 * size : -size] = 2
-    add_product = repeated_sum(twice, batch)
+    add_product = repeated_sum(twice, batch, steps)
     minus_one = pre.new_tensor([-1.0])
     for t, (all_t, open_t, but_output, i, f, g, o, h_t, c_t) in enumerate(zip(*views, strict=True)):
         if t % CHUNK == 0:
@@ -276,7 +306,7 @@ def _backward_steps(
         )
     ]  # fmt: skip
     zones = None if keep_h is None or keep_c is None else [x.expand_as(grad_hidden) for x in (keep_h, keep_c)]
-    product = repeated(weight.t(), batch)
+    product = repeated(weight.t(), batch, steps)
     for t in range(steps - 1, -1, -1):
         incoming, all_t, but_output, output, h_to_cell, h_to_output, cell_to_gates, cell_to_former = (
             view[t] for view in views

@@ -71,7 +71,7 @@ def _forward_steps(pre: Tensor, weight: Tensor, gates: Tensor, states: Tensor, s
     h, c, n, m = start
     of_gate = gates.view(*gates.shape[:2], 4, -1)
     views = [x.unbind() for x in (pre, gates, *of_gate.unbind(2), *states.unbind())]
-    product = repeated(weight, len(h))
+    product = repeated(weight, len(h), len(pre))
     for pre_t, all_t, i, f, g, o, h_t, c_t, n_t, m_t in zip(*views, strict=True):
         torch.add(pre_t, product(h), out=all_t)
         g.tanh_()
@@ -139,7 +139,7 @@ def _backward_steps(
         )
     ]  # fmt: skip
     dh, dc, dn = grad_h.new_zeros(3, batch, size)
-    product = repeated(weight.t(), batch)
+    product = repeated(weight.t(), batch, steps)
     for t in range(steps - 1, -1, -1):
         incoming, all_t, by_c, by_n, output, h_to_output, h_to_c, h_to_n, c_to, n_to, forget = (v[t] for v in views)
         dh = dh + incoming
