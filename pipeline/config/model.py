@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.config.types import Fraction, NonNegativeInt, PositiveInt
+from pipeline.config.types import AreaFraction, Fraction, NonNegativeInt, PositiveInt
 from pipeline.errors import ConfigError
 
 RECURRENT_OPTIONS = {
@@ -29,6 +29,22 @@ class EncoderConfig:
     """Keep the weights as they are: the encoder stays in evaluation mode and its features are stored on disk."""
     grid: PositiveInt = 1
     """Cells per side that the feature map is averaged to; 1: global average pooling."""
+    unfreeze_after: NonNegativeInt = 0
+    """frozen false: epochs in which the head learns alone, before the encoder joins."""
+    unfreeze_blocks: NonNegativeInt = 0
+    """frozen false: how many of the encoder's last blocks learn, the others staying as they are; 0: all."""
+    layer_decay: AreaFraction = 1.0
+    """frozen false: learning rate of each block of the encoder over that of the block after it; 1: all learn alike."""
+    stochastic_depth: Fraction = 0.0
+    """frozen false: chance that the last residual block is left out for a frame, the ones before it less often (Huang
+    et al. 2016); for efficientnet_* and convnext_*."""
+
+    def __post_init__(self) -> None:
+        off = {"unfreeze_after": 0, "unfreeze_blocks": 0, "layer_decay": 1, "stochastic_depth": 0}
+        for option in (name for name, value in off.items() if self.frozen and getattr(self, name) != value):
+            raise ConfigError(
+                f"encoder.{option} is for an encoder that learns; set encoder.frozen false, or leave it out"
+            )
 
 
 @dataclass

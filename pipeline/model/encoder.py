@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.config import EncoderConfig
+from pipeline.errors import ConfigError
+from pipeline.model.blocks import blocks
 from pipeline.model.folding import Folded
 from pipeline.model.trunk import build_trunk, check_frame_size, normalisation
 from pipeline.model.weights import apply_weights, load_weights
@@ -38,11 +40,14 @@ class Encoder(nn.Module):
         precision: of the folded trunk. fp32: as the weights are. bf16: about half the time where the hardware
             computes in it, and other features: ours differ by 5 (Lite0) to 15 percent (MobileNetV2) of their length.
             Normalisation and pooling stay fp32.
+        learning: how many of the trunk's last blocks learn. The others are fixed: they have no gradient and stay in
+            evaluation mode, so that their batch-norm statistics do not move. 0: all learn.
 
     Attributes:
         dim: size of the vector, channels * grid * grid.
         frozen: as given.
         precision: as given.
+        held: the whole encoder is to behave as a frozen one, for as long as this is set; from the next `train()` on.
     """
 
     mean: Tensor
@@ -57,12 +62,14 @@ class Encoder(nn.Module):
         grid: int = 1,
         frozen: bool = False,
         precision: Literal["fp32", "bf16"] = "fp32",
+        learning: int = 0,
     ) -> None:
         super().__init__()
         self.trunk = trunk
         self.grid = grid
         self.frozen = frozen
         self.precision = precision
+        self.held = False
         self.dim = channels * grid * grid
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -70,13 +77,18 @@ class Encoder(nn.Module):
         self.trunk.to(memory_format=torch.channels_last)
         if frozen:
             self.requires_grad_(False)
+        fixed = [path for block in blocks(trunk)[:-learning] for path in block] if learning else []
+        self._fixed = [trunk.get_submodule(path).requires_grad_(False) for path in fixed]
         self._folded = Folded(trunk.eval(), torch.bfloat16 if precision == "bf16" else None)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """As `nn.Module.train`, except that a frozen encoder stays in evaluation mode."""
+        """As `nn.Module.train`, except that what is frozen, held or fixed stays in evaluation mode."""
         self._folded.drop()
-        return super().train(mode and not self.frozen)
+        super().train(mode and not self.frozen and not self.held)
+        for module in self._fixed:
+            module.eval()
+        return self
 
     def forward(self, frames: Tensor) -> Tensor:
         """Frames (N, 3, S, S), uint8 or float in 0..255, to vectors (N, dim) float.
@@ -84,7 +96,7 @@ class Encoder(nn.Module):
         In training all N frames share their batch statistics; in evaluation they are independent, and go
         through in chunks.
         """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not (self.frozen or self.held)):
             if self.training:
                 return self._pool(self.feature_map(frames))
             return torch.cat([self._pool(self.feature_map(part)) for part in frames.split(CHUNK)])
@@ -111,18 +123,29 @@ def build_encoder(config: EncoderConfig, load: bool = True, size: int | None = N
     """The encoder that `config` names, with its weights.
 
     Args:
-        config: name, weights, frozen, grid.
+        config: all of it but what decides the learning rates.
         load: read the pretrained weights; False where a checkpoint will supply them.
         size: height and width of the frames in pixels, where known: checked against the CNN's smallest.
 
     Raises:
-        ConfigError: unknown name (with the nearest ones), or frames too small for this CNN.
+        ConfigError: unknown name (with the nearest ones), frames too small for this CNN, or options that it cannot
+            follow.
         WeightsError: the weights are missing or do not fit.
     """
-    trunk, channels = build_trunk(config.name)
+    trunk, channels = build_trunk(config.name, config.stochastic_depth)
+    check_blocks(trunk, config)
     if size is not None:
         check_frame_size(trunk, config.name, size)
     if load and config.weights != "none":
         apply_weights(trunk, load_weights(config.name, config.weights))
     mean, std = normalisation(config.name)
-    return Encoder(trunk, channels, mean, std, config.grid, config.frozen)
+    return Encoder(trunk, channels, mean, std, config.grid, config.frozen, learning=config.unfreeze_blocks)
+
+
+def check_blocks(trunk: nn.Module, config: EncoderConfig) -> None:
+    """Raises ConfigError where more blocks are to learn than the trunk has."""
+    count = len(blocks(trunk))
+    if config.unfreeze_blocks > count:
+        raise ConfigError(
+            f"encoder.unfreeze_blocks is {config.unfreeze_blocks}, but {config.name} has {count}; 0 lets all learn"
+        )

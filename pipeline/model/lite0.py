@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 BATCH_NORM_EPS = 1e-3
 BATCH_NORM_MOMENTUM = 0.01
@@ -66,9 +67,12 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 class Block(nn.Module):
-    """Inverted residual: widen (1x1), filter each channel (depthwise), narrow again (1x1)."""
+    """Inverted residual: widen (1x1), filter each channel (depthwise), narrow again (1x1).
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+    In training the block is left out for a frame with the chance `drop`, where it has a residual connection.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int, drop: float = 0.0) -> None:
         super().__init__()
         inner = inputs * expansion
         self.residual = stride == 1 and inputs == outputs
@@ -78,6 +82,7 @@ class Block(nn.Module):
         self.depthwise_norm = _norm(inner)
         self.project = SameConv2d(inner, outputs, 1)
         self.project_norm = _norm(outputs)
+        self.drop = StochasticDepth(drop, "row") if drop and self.residual else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, inputs, H, W) to (N, outputs, ceil(H/stride), ceil(W/stride))."""
@@ -86,6 +91,7 @@ class Block(nn.Module):
             y = F.relu6(self.expand_norm(self.expand(y)), inplace=True)
         y = F.relu6(self.depthwise_norm(self.depthwise(y)), inplace=True)
         y = self.project_norm(self.project(y))
+        y = y if self.drop is None else self.drop(y)
         return x + y if self.residual else y
 
 
@@ -94,6 +100,8 @@ class Lite0(nn.Module):
 
     Args:
         classes: size of the classification layer; 0: none, the output is the feature map.
+        stochastic_depth: chance that training leaves out what would be the next block after the last; that of block i
+            of n is i / n of it, as in torchvision's EfficientNet.
 
     Attributes:
         channels: channels of the map, 1280.
@@ -104,16 +112,17 @@ class Lite0(nn.Module):
     mean = (127.0, 127.0, 127.0)
     std = (128.0, 128.0, 128.0)
 
-    def __init__(self, classes: int = 0) -> None:
+    def __init__(self, classes: int = 0, stochastic_depth: float = 0.0) -> None:
         super().__init__()
         self.stem = SameConv2d(3, STEM, 3, stride=2)
         self.stem_norm = _norm(STEM)
         blocks: list[nn.Module] = []
-        inputs = STEM
+        inputs, count = STEM, sum(stage.repeats for stage in STAGES)
         for stage in STAGES:
             for index in range(stage.repeats):
                 stride = stage.stride if index == 0 else 1
-                blocks.append(Block(inputs, stage.channels, stage.kernel, stride, stage.expansion))
+                drop = stochastic_depth * len(blocks) / count
+                blocks.append(Block(inputs, stage.channels, stage.kernel, stride, stage.expansion, drop))
                 inputs = stage.channels
         self.blocks = nn.Sequential(*blocks)
         self.head = SameConv2d(inputs, HEAD, 1)

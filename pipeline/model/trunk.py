@@ -29,6 +29,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "transform_input": True, "init_weights": False},
     "inception_v3": {"aux_logits": False, "transform_input": True, "init_weights": False},
 }
+DROPPING = ("efficientnet_", "convnext_")
+"""Encoders of these names have residual blocks that training can leave out."""
 TRACE_SIZE = 299  # the largest input any of the families was made for, so that every map has a size above 1
 
 
@@ -52,19 +54,38 @@ def check_name(name: str) -> None:
     raise ConfigError(f"encoder.name is '{name}', which is no encoder; {hint}")
 
 
-def build_trunk(name: str) -> tuple[nn.Module, int]:
+def check_stochastic_depth(name: str) -> None:
+    """Raises ConfigError for an encoder that has no blocks to leave out."""
+    if not name.startswith(DROPPING):
+        raise ConfigError(
+            f"encoder.stochastic_depth is for {' and '.join(f'{family}*' for family in DROPPING)}; "
+            f"encoder.name is {name}: set it to 0"
+        )
+
+
+def build_trunk(name: str, stochastic_depth: float = 0.0) -> tuple[nn.Module, int]:
     """The trunk of the encoder `name` with random weights, and the channels of its map.
 
     It maps normalised frames (N, 3, S, S) to (N, C, h, w); the classifier's weights are not in it.
 
+    Args:
+        name: as in `encoder_names`.
+        stochastic_depth: chance that the last residual block is left out in training; it grows linearly up to there.
+
     Raises:
-        ConfigError: the name is not an encoder's; with the reason or the nearest names.
+        ConfigError: the name is not an encoder's, with the reason or the nearest names; or this one has no residual
+            blocks that can be left out.
     """
     check_name(name)
+    if stochastic_depth:
+        check_stochastic_depth(name)
     if name in OWN:
-        own = OWN[name]()
+        own = Lite0(stochastic_depth=stochastic_depth) if stochastic_depth else OWN[name]()
         return own, own.channels
-    module, paths = _trace(get_model(name, weights=None, **OPTIONS.get(name, {})))
+    options = dict(OPTIONS.get(name, {}))
+    if name.startswith(DROPPING):  # torchvision's own default is not 0
+        options["stochastic_depth_prob"] = stochastic_depth
+    module, paths = _trace(get_model(name, weights=None, **options))
     last, channels = _last_map(module, paths)
     _cut(module, last)
     return module, channels

@@ -9,7 +9,8 @@ import numpy as np
 from pipeline.config import Config
 from pipeline.data.targets import classes_in
 from pipeline.errors import ConfigError, DataError
-from pipeline.model.trunk import check_name
+from pipeline.model.encoder import check_blocks
+from pipeline.model.trunk import build_trunk, check_name, check_stochastic_depth
 from pipeline.stages.ingest import Ingested
 from pipeline.stages.progress import say
 
@@ -19,8 +20,19 @@ def check_encoder(config: Config) -> None:
     check_name(config.encoder.name)
     names = config.video.stream_names
     images = "rgb" in names or ("flow" in names and config.flow.form == "image")
-    if images and config.encoder.frozen and config.encoder.weights == "none":
+    if not images:
+        return
+    if config.encoder.frozen and config.encoder.weights == "none":
         raise ConfigError("a frozen encoder without weights never learns; set encoder.weights, or encoder.frozen false")
+    if config.encoder.unfreeze_after >= config.training.epochs:
+        raise ConfigError(
+            f"encoder.unfreeze_after is {config.encoder.unfreeze_after}, and training ends after "
+            f"{config.training.epochs} epochs: the encoder never learns; set encoder.frozen true, which is quicker"
+        )
+    if config.encoder.stochastic_depth:
+        check_stochastic_depth(config.encoder.name)
+    if config.encoder.unfreeze_blocks:
+        check_blocks(build_trunk(config.encoder.name)[0], config.encoder)
 
 
 def check_task(config: Config) -> None:

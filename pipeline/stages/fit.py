@@ -25,7 +25,7 @@ from pipeline.model.losses import class_loss, known, number_loss
 from pipeline.stages.inside import Inside, Reading, probe_batch
 from pipeline.stages.keeper import Keeper
 from pipeline.stages.mixing import mixed
-from pipeline.stages.optimise import rate_factor
+from pipeline.stages.optimise import set_rates
 from pipeline.stages.progress import bar, say
 from pipeline.stages.resume import TrainingState, read_state, restore, save_state
 from pipeline.stages.sources import Source, epoch_order
@@ -115,7 +115,7 @@ def _epoch(
     steps = math.ceil(len(order) / settings.batch_size)
     updates = math.ceil(steps / settings.accumulate)
     inside.begin(epoch, updates)
-    step.model.train()
+    step.begin(epoch)
     losses, norms, sizes, factor = [], [], [], 1.0
     with bar(f"epoch {epoch + 1}/{settings.epochs}", steps) as advance:
         batches = train.batches(epoch, order)
@@ -128,9 +128,7 @@ def _epoch(
             counts = [int(known(batch.targets).sum()) for batch in group]
             if not any(counts):
                 continue
-            factor = rate_factor(epoch * updates + number, updates, settings.epochs, settings.warmup)
-            for parameters in step.optimizer.param_groups:
-                parameters["lr"] = parameters["peak"] * factor
+            factor = set_rates(step.optimizer, epoch * updates + number, updates, settings)
             loss, norm = step.train([batch for batch, count in zip(group, counts, strict=True) if count])
             if not math.isfinite(loss):
                 raise DataError(

@@ -36,8 +36,8 @@ class MixedBatch(Batch):
         partners: int64 (B), the second clip of each, by its place in the batch.
         others: int64 (B), the second clips' classes.
         shares: float32 (B), how much of the first clip there is, and how much its class weighs.
-        own: what is left of the first clip. Mixup: its weight, float (). Cutmix: where it is seen, a span bool (B, T) or
-            a box bool (1, 1, 1, S, S). None: the clips are mixed.
+        own: what is left of the first clip. Mixup: its weight, float (). Cutmix: where it is seen, a span bool (B, T)
+            or a box bool (1, 1, 1, S, S). None: the clips are mixed.
     """
 
     partners: Tensor

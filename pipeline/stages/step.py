@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import nn
 from pipeline.config import Config
 from pipeline.data.batches import Batch
 from pipeline.model.classifier import Classifier
+from pipeline.model.encoder import Encoder
 from pipeline.model.losses import class_loss, known, mixed_class_loss, number_loss
 from pipeline.report.tasks import JUDGED
 from pipeline.stages.average import Average
@@ -54,8 +55,15 @@ class TrainStep:
         self.average = Average(model, config.training.ema) if config.training.ema else None
         self.weights = None if weights is None else weights.to(device)
         self.prior = None if prior is None else prior.to(device)
+        self.unfreeze_after = config.encoder.unfreeze_after
         self.smoothing = config.training.label_smoothing
         self.score, self.title = JUDGED[config.task].validation, JUDGED[config.task].title
+
+    def begin(self, epoch: int) -> None:
+        """Ready the model to learn in an epoch, counted from 0: an encoder that is to wait for its turn is held."""
+        for encoder in self.model.encoders.values():
+            cast(Encoder, encoder).held = epoch < self.unfreeze_after
+        self.model.train()
 
     def autocast(self) -> torch.autocast:
         """Mixed precision, where it is wanted."""

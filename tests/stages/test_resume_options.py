@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pipeline.config import EncoderConfig
 from pipeline.stages import keeper, sources
 from pipeline.stages.resume import NAME
 from pipeline.stages.train import train
@@ -21,6 +22,11 @@ class Killed(BaseException):
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "accumulated and averaged": {"training__accumulate": 2, "training__ema": 0.9},
+    "fine-tuned in stages": {
+        "encoder": EncoderConfig(
+            name="compact", weights="none", frozen=False, unfreeze_after=1, unfreeze_blocks=2, layer_decay=0.5
+        ),
+    },
     "mixed": {"training__mixup": 0.5, "training__cutmix": 1.0},
 }
 
