@@ -289,6 +289,7 @@ def _test(config: Config, folder: Path, data: Ingested, run: Run, device: torch.
 
 def _publish(folder: Path, run: Run, metrics: dict[str, Any]) -> None:
     """Checkpoint and report to the store; the folder's result last, which says that all is there."""
+    _attempt(run.send)
     for path, place in (
         (folder / "best", CHECKPOINT_FOLDER), (folder / "report", "report"), (folder / "catalog.parquet", "data"),
     ):  # fmt: skip

@@ -7,6 +7,7 @@ processes that train together only the first records anything (MLflow issue 4696
 from __future__ import annotations
 
 import getpass
+import math
 import os
 import platform
 import shlex
@@ -24,6 +25,7 @@ from pipeline.tracking.store import artifact_root, connect, hide_password, repor
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Metric
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -32,6 +34,10 @@ TAG_LENGTH = 8000
 BATCH = 100
 METRIC_BATCH = 1000
 """MLflow's limits: characters of a parameter and of a tag, entries and metrics of one request."""
+
+SEND_SECONDS = 1.0
+"""Time between two requests with metrics: epochs on stored features may be shorter than a request. What waits cannot be
+lost: a training's rows lie in its state, and are recorded again by the one that goes on from it."""
 
 PACKAGES = {
     "torch": "torch",
@@ -63,7 +69,13 @@ class Run(Protocol):
         """Set tags; the last value counts."""
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Record numbers at a step; a number that the store has for this step already is not sent again."""
+        """Record numbers at a step; a number that the store has for this step already is not sent again.
+
+        They may wait for `SEND_SECONDS`, so that several epochs share a request; `send` and `finish` end that.
+        """
+
+    def send(self) -> None:
+        """Send the metrics that wait."""
 
     def logged_steps(self, metric: str) -> set[int]:
         """Steps at which the store has this metric."""
@@ -75,7 +87,7 @@ class Run(Protocol):
         """Store a file, or what is in a folder, under `artifact_path` (None: at the top)."""
 
     def finish(self, status: Status = "FINISHED") -> None:
-        """Close the run."""
+        """Close the run, and send what waits."""
 
 
 class NoRun:
@@ -90,6 +102,9 @@ class NoRun:
         """Nothing."""
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Nothing."""
+
+    def send(self) -> None:
         """Nothing."""
 
     def logged_steps(self, metric: str) -> set[int]:
@@ -122,6 +137,8 @@ class MlflowRun:
         self._run_id = run_id
         self._resumed = resumed
         self._steps: dict[str, set[int]] = {}
+        self._waiting: list[Metric] = []
+        self._sent = -math.inf
 
     @property
     def run_id(self) -> str | None:
@@ -155,14 +172,20 @@ class MlflowRun:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        fresh = [
-            Metric(key, float(value), now, step) for key, value in values.items() if step not in self._known_steps(key)
-        ]
+        fresh = {key: float(value) for key, value in values.items() if step not in self._known_steps(key)}
+        for key, value in fresh.items():
+            self._waiting.append(Metric(key, value, now, step))
+            self._known_steps(key).add(step)
+        if time.monotonic() - self._sent > SEND_SECONDS:
+            self.send()
+
+    def send(self) -> None:
+        """See `Run.send`. What the store does not take waits for the next time."""
+        self._sent = time.monotonic()
         with reported(self._uri):
-            for first in range(0, len(fresh), METRIC_BATCH):
-                self._client.log_batch(self._run_id, metrics=fresh[first : first + METRIC_BATCH])
-        for metric in fresh:
-            self._known_steps(metric.key).add(step)
+            while self._waiting:
+                self._client.log_batch(self._run_id, metrics=self._waiting[:METRIC_BATCH])
+                del self._waiting[:METRIC_BATCH]
 
     def logged_steps(self, metric: str) -> set[int]:
         """See `Run.logged_steps`."""
@@ -181,8 +204,11 @@ class MlflowRun:
 
     def finish(self, status: Status = "FINISHED") -> None:
         """See `Run.finish`."""
-        with reported(self._uri):
-            self._client.set_terminated(self._run_id, status)
+        try:
+            self.send()
+        finally:
+            with reported(self._uri):
+                self._client.set_terminated(self._run_id, status)
 
     def _known_steps(self, metric: str) -> set[int]:
         """Steps of a metric in the store; asked once, and only where a former process may have sent some."""

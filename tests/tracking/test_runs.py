@@ -175,3 +175,55 @@ def test_a_part_of_a_larger_run_is_shown_under_it(tmp_path: Path) -> None:
     part = runs.start(config, "part", parent=whole.run_id)
     tags = connect(f"sqlite:///{tmp_path}/mlflow.db", create=False).get_run(part.run_id).data.tags
     assert tags["mlflow.parentRunId"] == whole.run_id
+
+
+def test_short_epochs_share_a_request_and_nothing_is_lost(
+    store: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    run, sent, log_batch = runs.start(store, "short"), [], MlflowClient.log_batch
+
+    def counting(self: MlflowClient, run_id: str, **given: Any) -> None:
+        sent.append(len(given.get("metrics", ())))
+        log_batch(self, run_id, **given)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", counting)
+    for step in range(1, 6):
+        run.metrics({"loss": 1 / step}, step)
+    assert sent == [1] and run.logged_steps("loss") == {1, 2, 3, 4, 5}
+    run.metrics({"loss": 9.0}, 5)  # known, though not sent yet
+    run.finish()
+    assert sent == [1, 4] and history(store, run, "loss") == [(step, 1 / step) for step in range(1, 6)]
+
+
+def test_after_a_second_and_on_demand_metrics_go_out(store: TrackingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, now = runs.start(store, "later"), [100.0]
+    monkeypatch.setattr(runs.time, "monotonic", lambda: now[0])
+    for now[0], expected in ((100.0, 1), (100.5, 1), (101.5, 3), (101.6, 3)):
+        run.metrics({"loss": 0.5}, int(now[0] * 10))
+        assert len(history(store, run, "loss")) == expected
+    run.send()
+    assert len(history(store, run, "loss")) == 4
+
+
+def test_a_store_that_comes_back_gets_what_it_missed(store: TrackingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    run = runs.start(store, "outage")
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", lambda *_, **__: (_ for _ in ()).throw(MlflowException("away")))
+        with pytest.raises(TrackingError, match="away"):
+            run.metrics({"loss": 0.5}, 1)
+    run.finish()
+    assert history(store, run, "loss") == [(1, 0.5)] and found(store, run).info.status == "FINISHED"
+
+
+def test_the_end_of_a_run_is_recorded_even_if_its_metrics_are_refused(store: TrackingConfig) -> None:
+    run = runs.start(store, "refused")
+    with pytest.raises(TrackingError):
+        run.metrics({"bad?key": 1.0}, step=0)
+    with pytest.raises(TrackingError):
+        run.finish()
+    assert found(store, run).info.status == "FINISHED"
