@@ -14,10 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jsonargparse.typing import NonNegativeInt, PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from pipeline import __version__
-from pipeline.config import Config, DataConfig, LimitsConfig, Task, TrackingConfig
+from pipeline.config import Config, DataConfig, LimitsConfig, Task, TrackingConfig, TrainingConfig
 from pipeline.errors import ConfigError, UserError
 from pipeline.options import Parser, config_parser, guarded, stdout, to_config
 
@@ -113,6 +113,13 @@ def _configured(parser: Parser, given: list[str]) -> tuple[Any, Config]:
         given = ["--config", *given]
     options = guarded(parser, given)
     return options, to_config(parser, options)
+
+
+def _named_model(given: list[str]) -> tuple[str, list[str]]:
+    """The MODEL that stands in the place of a CONFIG, if one does, and the other arguments."""
+    if not given or given[0].startswith("-") or given[0].endswith((".yaml", ".yml")):
+        return "", given
+    return given[0], given[1:]
 
 
 def _print(value: dict[str, Any], as_json: bool, text: str) -> None:
@@ -222,16 +229,16 @@ def _describe(given: list[str]) -> None:
     )  # fmt: skip
     parser.add_argument("--uri", type=str | None, default=None, help="MLflow store of runs:/ and models:/ addresses")
     _add_json(parser)
-    trained = given[:1] if given and not given[0].startswith("-") and not given[0].endswith((".yaml", ".yml")) else []
-    options, config = _configured(parser, given[len(trained) :])
+    trained, given = _named_model(given)
+    options, config = _configured(parser, given)
     if trained and (config != Config() or options.classes is not None):
-        raise ConfigError(f"{trained[0]} is a trained model, which has its options; give none but --uri and --json")
+        raise ConfigError(f"{trained} is a trained model, which has its options; give none but --uri and --json")
     import shutil
 
     from pipeline.report.description import description_text
     from pipeline.stages.describe import describe_config, describe_model
 
-    result = describe_model(trained[0], options.uri) if trained else describe_config(config, options.classes)
+    result = describe_model(trained, options.uri) if trained else describe_config(config, options.classes)
     value = asdict(result)
     _print(value, options.json, description_text(value, shutil.get_terminal_size((100, 24)).columns))
 
@@ -314,6 +321,30 @@ def _ui(given: list[str]) -> None:
     serve(TrackingConfig(uri=options.uri), options.host, options.port)
 
 
+def _benchmark(given: list[str]) -> None:
+    parser = config_parser(
+        "video-lstm benchmark",
+        "Show where the time of a training goes on this machine, how fast it could be at best, and what to change. "
+        "CONFIG is a YAML file; of a MODEL in its place, classification is timed: " + MODEL_HELP,
+    )
+    parser.add_argument("--seconds", type=PositiveFloat, default=30.0, help="about how long to measure")
+    parser.add_argument("--uri", type=str | None, default=None, help="MLflow store of runs:/ and models:/ addresses")
+    _add_json(parser)
+    trained, given = _named_model(given)
+    options, config = _configured(parser, given)
+    device, workers = config.training.device, config.training.workers
+    if trained and config != Config(training=TrainingConfig(device=device, workers=workers)):
+        raise ConfigError(f"{trained} is a trained model, which has its options; training.device and workers are free")
+    from pipeline.report.benchmark_text import benchmark_text
+    from pipeline.stages.benchmark import as_dict, benchmark_model, benchmark_training
+
+    if trained:
+        result = benchmark_model(trained, options.seconds, device, workers, options.uri)
+    else:
+        result = benchmark_training(config, options.seconds)
+    _print(as_dict(result), options.json, benchmark_text(as_dict(result)))
+
+
 COMMANDS: dict[str, tuple[Command, str]] = {
     "demo": (_demo, "write the demo clips"),
     "doctor": (_doctor, "check the installation, or decode-check files"),
@@ -323,6 +354,7 @@ COMMANDS: dict[str, tuple[Command, str]] = {
     "train": (_train, "train, test and track a classifier"),
     "evaluate": (_evaluate, "score a model on clips it has not seen"),
     "classify": (_classify, "label files into a table"),
+    "benchmark": (_benchmark, "show where the time goes and what eases it"),
     "cache": (_cache, "show or clear what is kept on disk to save work"),
     "ui": (_ui, "open the MLflow UI on this folder's store"),
 }

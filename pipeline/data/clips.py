@@ -5,6 +5,9 @@ This one function prepares a clip for training, evaluation, classification and t
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,7 +60,14 @@ class ClipInputs:
         return len(self.times)
 
 
-def load_clip(path: str, times: NDArray[np.float64], plan: Plan, seed: int | None = None, first: int = 0) -> ClipInputs:
+def load_clip(
+    path: str,
+    times: NDArray[np.float64],
+    plan: Plan,
+    seed: int | None = None,
+    first: int = 0,
+    spent: dict[str, float] | None = None,
+) -> ClipInputs:
     """Read one clip.
 
     Args:
@@ -66,6 +76,7 @@ def load_clip(path: str, times: NDArray[np.float64], plan: Plan, seed: int | Non
         plan: what to read and how.
         seed: None for evaluation (centred, unchanged); a number for one random training view.
         first: number within the file of the frame that `times` begins with; above 0 for a segment.
+        spent: where to note the seconds of each step: decode, transform, flow.
 
     Returns:
         The inputs, T at most `plan.video.frames` when sampling uniformly.
@@ -78,19 +89,22 @@ def load_clip(path: str, times: NDArray[np.float64], plan: Plan, seed: int | Non
     names = plan.video.stream_names
     earlier = previous_frames(times, chosen, plan.flow.interval) if "flow" in names else chosen
     wanted = np.unique(np.concatenate([chosen, earlier]))
-    frames = read_frames(path, wanted + first, times[wanted]).frames
+    with _noted(spent, "decode"):
+        frames = read_frames(path, wanted + first, times[wanted]).frames
     now, before = np.searchsorted(wanted, chosen), np.searchsorted(wanted, earlier)
 
     augmentation = None if seed is None else plan.augmentation
     draw = 0 if rng is None else int(rng.integers(2**31))
     inputs: dict[str, NDArray[np.generic]] = {}
     if "rgb" in names:
-        rgb = transform_clip(frames[now], plan.video.size, plan.video.fit, augmentation, draw)
-        inputs["rgb"] = _channels_first(rgb)
+        with _noted(spent, "transform"):
+            rgb = transform_clip(frames[now], plan.video.size, plan.video.fit, augmentation, draw)
+            inputs["rgb"] = _channels_first(rgb)
     if "flow" in names:
-        small = transform_clip(frames, plan.flow.size, plan.video.fit, _geometry_only(augmentation), draw)
-        velocity = _velocity(small[before], small[now], times[chosen] - times[earlier])
-        inputs["flow"] = _flow_input(velocity, plan)
+        with _noted(spent, "flow"):
+            small = transform_clip(frames, plan.flow.size, plan.video.fit, _geometry_only(augmentation), draw)
+            velocity = _velocity(small[before], small[now], times[chosen] - times[earlier])
+            inputs["flow"] = _flow_input(velocity, plan)
     return ClipInputs(inputs, times[chosen] - times[0])
 
 
@@ -137,6 +151,14 @@ def previous_frames(times: NDArray[np.float64], chosen: NDArray[np.int64], inter
     # half a millisecond of tolerance: timestamps are rounded to the container's time base
     earlier = frames_at(times, times[chosen] - interval + 5e-4)
     return np.maximum(np.minimum(earlier, chosen - 1), 0)
+
+
+@contextmanager
+def _noted(spent: dict[str, float] | None, step: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    if spent is not None:
+        spent[step] = spent.get(step, 0.0) + time.perf_counter() - started
 
 
 def _geometry_only(augmentation: AugmentationConfig | None) -> AugmentationConfig | None:

@@ -57,3 +57,17 @@ def _load_unknown(plan: Plan, index: int, file: ClipFile, view: int | None) -> L
         raise VideoError(file.path, Reason.TOO_SHORT, detail)
     clip = load_clip(file.path, info.times, plan, view)
     return LoadedClip(index, clip, duration=info.duration, note=info.damage)
+
+
+def time_file(plan: Plan, item: tuple[int, ClipFile, int | None]) -> dict[str, float]:
+    """What `load_file` does with a clip of known times, for the seconds of its steps alone: decode, transform, flow.
+
+    Raises:
+        VideoError: the file does not hold these frames any more.
+    """
+    _, file, view = item
+    if file.times is None:
+        raise ValueError(f"{file.path}: only a clip of known times is timed")
+    spent: dict[str, float] = {}
+    load_clip(file.path, file.times, plan, view, file.first, spent)
+    return spent

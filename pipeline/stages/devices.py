@@ -39,6 +39,9 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 def choose_workers(workers: int) -> int:
     """-1: one decoding process per usable core, at most 8."""
-    if workers >= 0:
-        return workers
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
+    return workers if workers >= 0 else min(usable_cores(), 8)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
