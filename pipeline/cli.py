@@ -18,7 +18,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from pipeline import __version__
 from pipeline.config import Config, DataConfig, LimitsConfig, Task, TrackingConfig, TrainingConfig
-from pipeline.errors import ConfigError, UserError
+from pipeline.errors import ConfigError, Preempted, UserError
 from pipeline.options import Parser, config_parser, guarded, stdout, to_config
 
 Command = Callable[[list[str]], None]
@@ -38,13 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
+    signal.signal(signal.SIGTERM, _preempt)
     try:
         _dispatch(given)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # another Ctrl-C ends the process at once
         goes_on = given[:1] == ["train"]
-        _complain("interrupted" + ("; the same command continues the training" if goes_on else ""))
-        sys.exit(INTERRUPTED)
+        preempted = isinstance(stop, Preempted)
+        what = "ended by SIGTERM" if preempted else "interrupted"
+        _complain(what + ("; the same command continues the training" if goes_on else ""))
+        sys.exit(Preempted.exit_code if preempted else INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
@@ -53,6 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _complain(f"error: {error}")
         sys.exit(UserError.exit_code)
+
+
+def _preempt(*_: object) -> None:
+    """A scheduler's stop, which is often sent more than once: what it began is not interrupted by the next."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Preempted
 
 
 def _dispatch(given: list[str]) -> None:

@@ -69,3 +69,9 @@ class WeightsError(UserError):
 
 class TrackingError(UserError):
     """The MLflow store cannot be reached or refuses what it was sent."""
+
+
+class Preempted(KeyboardInterrupt):
+    """A scheduler asked this process to end, by SIGTERM. A Ctrl-C otherwise, told apart by its exit code."""
+
+    exit_code = 143

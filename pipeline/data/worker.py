@@ -66,7 +66,8 @@ def main(descriptor: int) -> None:
     A request is (task, items): no item asks only for the task's imports, which no file shall pay for.
     """
     _end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    for stop in (signal.SIGINT, signal.SIGTERM):  # of a terminal or scheduler, to all processes: the parent's business
+        signal.signal(stop, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash costs one file, not a core dump for each
     sys.meta_path.insert(0, _WithoutTorch())  # type: ignore[arg-type]
     use_one_thread()

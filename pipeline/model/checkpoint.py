@@ -11,7 +11,6 @@ import glob
 import hashlib
 import json
 import math
-import os
 import shutil
 import tempfile
 from argparse import ArgumentError
@@ -27,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.config import Config
+from pipeline.disk import refusal, sync
 from pipeline.errors import CheckpointError, UserError
 from pipeline.model.classifier import Classifier, build_classifier
 
@@ -81,8 +81,8 @@ def save(folder: str | Path, weights: Mapping[str, Tensor], card: Card) -> None:
             _replace(folder, new)
         finally:
             shutil.rmtree(new, ignore_errors=True)
-    except OSError as error:
-        raise CheckpointError(f"{folder}: cannot write the checkpoint ({error})") from error
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: cannot write the checkpoint {refusal(error)}") from error
 
 
 def load(folder: str | Path) -> tuple[Classifier, Card]:
@@ -92,7 +92,7 @@ def load(folder: str | Path) -> tuple[Classifier, Card]:
         CheckpointError: the folder or a file is missing, is damaged, is of another format, or does not fit.
     """
     place = _find(Path(folder))
-    card = _read_card(place / CARD)
+    card, sha256 = _read_card(place / CARD)
     try:
         config = config_of(card)
         # The random start weights are overwritten below; drawing them must not disturb the caller's seed.
@@ -103,7 +103,18 @@ def load(folder: str | Path) -> tuple[Classifier, Card]:
     except UserError as error:
         raise CheckpointError(f"{place / CARD}: its config cannot be built: {error}") from error
     _fill(model, _read_tensors(place / TENSORS), place / TENSORS)
+    _check_bits(place / TENSORS, sha256)
     return model.eval(), card
+
+
+def check(folder: str | Path) -> None:
+    """Whether the files of a checkpoint are whole, without building its model.
+
+    Raises:
+        CheckpointError: the folder or a file is missing or damaged.
+    """
+    place = _find(Path(folder))
+    _check_bits(place / TENSORS, _read_card(place / CARD)[1])
 
 
 def digest(folder: str | Path) -> str:
@@ -113,12 +124,7 @@ def digest(folder: str | Path) -> str:
         CheckpointError: the folder or a file is missing.
     """
     place = _find(Path(folder))
-    found = hashlib.sha256()
-    for name in (TENSORS, CARD):
-        with (place / name).open("rb") as file:
-            while block := file.read(1 << 20):
-                found.update(block)
-    return found.hexdigest()
+    return _sha256(place / TENSORS, place / CARD)
 
 
 def config_from_dict(nested: dict[str, Any]) -> Config:
@@ -160,11 +166,12 @@ def _write(new: Path, weights: Mapping[str, Tensor], card: Card) -> None:
     """Both files, on the disk before they get their name."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     save_file(tensors, new / TENSORS)
-    text = json.dumps(_finite(dataclasses.asdict(card)), indent=2, ensure_ascii=False, allow_nan=False)
+    described = dataclasses.asdict(card) | {"sha256": _sha256(new / TENSORS)}
+    text = json.dumps(_finite(described), indent=2, ensure_ascii=False, allow_nan=False)
     (new / CARD).write_text(text + "\n", encoding="utf-8")
     new.chmod(0o755)  # mkdtemp's 0o700 would keep a served model from its server
     for path in (new / TENSORS, new / CARD, new):
-        _sync(path)
+        sync(path)
 
 
 def _replace(folder: Path, new: Path) -> None:
@@ -173,19 +180,8 @@ def _replace(folder: Path, new: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         folder.rename(aside)
     new.rename(folder)
-    _sync(folder.parent)
+    sync(folder.parent)
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    """Ask the system to put a file's or folder's content on the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _named(folder: Path) -> Path:
@@ -221,7 +217,8 @@ def _find(folder: Path) -> Path:
     return place
 
 
-def _read_card(path: Path) -> Card:
+def _read_card(path: Path) -> tuple[Card, str]:
+    """The card, and the sha256 of its tensors; empty in a checkpoint from before there was one."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
@@ -237,7 +234,7 @@ def _read_card(path: Path) -> Card:
     numeric = found["config"].get("task", "label").endswith("regression")
     if not (found["classes"] or numeric) or not all(isinstance(name, str) for name in found["classes"]):
         raise CheckpointError(f"{path} is damaged ('classes' must be a list of names)")
-    return Card(**{key: found[key] for key in (*types, "format")})
+    return Card(**{key: found[key] for key in (*types, "format")}), str(found.get("sha256", ""))
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -245,6 +242,22 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged ({error})") from error
+
+
+def _check_bits(path: Path, sha256: str) -> None:
+    """Safetensors does not notice a flipped bit, and a model with one answers all the same."""
+    if sha256 and _sha256(path) != sha256:
+        raise CheckpointError(f"{path} is damaged (its checksum is not the one in {CARD})")
+
+
+def _sha256(*paths: Path) -> str:
+    """Hex, of the files one after the other."""
+    found = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                found.update(block)
+    return found.hexdigest()
 
 
 def _fill(model: Classifier, tensors: dict[str, Tensor], path: Path) -> None:

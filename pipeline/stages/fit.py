@@ -18,7 +18,7 @@ import torch
 
 from pipeline.config import Config
 from pipeline.data.batches import Batch, view_seed
-from pipeline.errors import DataError, VideoError
+from pipeline.errors import CheckpointError, DataError, VideoError
 from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import Classifier
 from pipeline.model.losses import class_loss, known, number_loss
@@ -27,7 +27,7 @@ from pipeline.stages.keeper import Keeper
 from pipeline.stages.mixing import mixed
 from pipeline.stages.optimise import set_rates
 from pipeline.stages.progress import bar, say
-from pipeline.stages.resume import TrainingState, read_state, restore, save_state
+from pipeline.stages.resume import TrainingState
 from pipeline.stages.sources import Source, epoch_order
 from pipeline.stages.step import TrainStep, class_weights, log_prior
 
@@ -66,14 +66,15 @@ def fit(
     """Train until the last epoch or until validation no longer improves.
 
     The folder gets `last/`, `best/` (the lowest validation loss; without a validation split the last epoch) and the
-    state to resume from, together: at the end, and after an epoch when the former are `SAVE_SECONDS` old. What a kill
-    costs is computed again, to the same bits. `model` is left with the last weights.
+    state to resume from, together: at the end, after an epoch when the former are `SAVE_SECONDS` old, and when an
+    exception ends the training. What a kill costs is computed again, to the same bits. `model` is left with the last
+    weights.
 
     Args:
         model: on `device`.
         train, val: batches; `val` None means no validation.
         config: the whole configuration.
-        state: where to start; `restore` is called for a state past the first epoch.
+        state: where to start; the weights of one that has begun are read from the folder.
         card: what goes into the checkpoints beside the weights.
         folder: the run's folder.
         on_epoch: called with each row of the history and the reading beside it.
@@ -83,24 +84,23 @@ def fit(
     """
     labels, classes = train.known_targets, len(card.classes)
     step = TrainStep(model, config, device, class_weights(labels, classes, config), log_prior(labels, classes, config))
-    if read_state(folder) is not None:
-        restore(folder, model, step.optimizer, step.average)
-        step.scaler.load_state_dict(state.loss_scale or step.scaler.state_dict())
-    else:
-        save_state(folder, state, model, step.optimizer, step.average)
     keeper = Keeper(step, state, card, folder)
+    keeper.begin()
     probe = probe_batch(train, config)
     inside = Inside(model, step.optimizer, step.loss, probe, card.classes, config.training, state.inside)
     try:
         while not (finished := _finished(state, config)):
             row = _epoch(step, train, val, config, state, inside)
             keeper.note(row)
-            on_epoch(row, inside.end(state.epoch))
-            keeper.save_if_old()
-    except KeyboardInterrupt:
-        keeper.save_best()
+            reading = inside.end(state.epoch)
+            keeper.keep()
+            on_epoch(row, reading)
+    except CheckpointError:
         raise
-    keeper.save()
+    except BaseException:  # an interruption or an error costs the unfinished epoch alone
+        keeper.save()
+        raise
+    keeper.finish()
     say(finished)
     return Fitted(state.history, state.best_epoch, state.failed, state.inside)
 

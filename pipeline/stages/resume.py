@@ -1,13 +1,15 @@
-"""What a training needs to go on exactly where it was: one safetensors file, replaced in one step.
+"""What a training needs to go on exactly where it was: one safetensors file, replaced in one step, and the one before.
 
-Weights, their average, optimiser moments and loss scale are tensors; the epoch, the history and the run's identifier
-are JSON in the file's header. Random numbers need no state: each epoch seeds them from (seed, epoch).
+Weights, their average and optimiser moments are tensors, in sections; the epoch, the history and the run's identifier
+are JSON in the file's header, beside a checksum of all of it: safetensors does not notice a flipped bit. Random numbers
+need no state: each epoch seeds them from (seed, epoch).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,18 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
+from pipeline.disk import refusal, replacing
 from pipeline.errors import CheckpointError
-from pipeline.stages.average import Average
+from pipeline.stages.progress import say
 
 NAME = "resume.safetensors"
+FORMER = "resume-former.safetensors"
+FORMAT = "2"
+
+Sections = dict[str, dict[str, Tensor]]
+"""By section (model, average, best, optimizer), tensors by name."""
 
 
 @dataclass
@@ -29,7 +38,7 @@ class TrainingState:
     Attributes:
         config: flat configuration it was started with, to refuse a different one.
         data: digest of the split it learns from.
-        run_id: MLflow run to go on with; None when tracking is off.
+        run_id: MLflow run to go on with; None when tracking is off, or when it is not made yet.
         epoch: epochs finished.
         history: one row of numbers per finished epoch.
         best_loss: lowest validation loss so far; None before the first.
@@ -38,6 +47,9 @@ class TrainingState:
         loss_scale: state of the fp16 gradient scaler; empty without one.
         classes: class names in their order.
         inside: what was seen inside the model, one reading per finished epoch (`stages/inside.py`).
+        key: names this training in its MLflow run, which is found by it when a kill came before `run_id` was kept.
+        begun: the model is ready and its weights are kept; before, the features may be missing.
+        checkpoints: digests of the checkpoints that belong to this state, by the name of their folder.
     """
 
     config: dict[str, Any]
@@ -51,80 +63,146 @@ class TrainingState:
     loss_scale: dict[str, float] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     inside: list[dict[str, Any]] = field(default_factory=list)
+    key: str = ""
+    begun: bool = False
+    checkpoints: dict[str, str] = field(default_factory=dict)
 
 
-def save_state(
-    folder: Path,
-    state: TrainingState,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: Average | None = None,
-) -> None:
-    """Write the file beside its place and rename it, so that a kill at any moment leaves a whole one.
+def save_state(folder: Path, state: TrainingState, sections: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Put the state in its place; the one that is there becomes the former, so that a damaged one costs little.
+
+    A kill at any moment leaves one of the two whole.
+
+    Args:
+        folder: the training's.
+        state: the numbers.
+        sections: tensors by section and name; a section may be empty.
 
     Raises:
-        CheckpointError: the disk refuses; the former file is intact.
+        CheckpointError: the disk refuses; the states that were there are intact.
     """
-    tensors = {f"model.{name}": x.detach().cpu().contiguous() for name, x in model.state_dict().items()}
-    for index, moments in optimizer.state_dict()["state"].items():
-        for name, value in moments.items():
-            tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value).cpu().contiguous()
-    if average is not None:
-        tensors |= {f"average.{name}": x.cpu().contiguous() for name, x in average.tensors().items()}
-    temporary = folder / (NAME + ".tmp")
+    tensors = {
+        f"{section}.{name}": x.detach().cpu().contiguous()
+        for section, found in sections.items()
+        for name, x in found.items()
+    }
+    text = json.dumps(asdict(state))
+    header = {"format": FORMAT, "state": text, "sha256": _checksum(text, tensors)}
     try:
-        save_file(tensors, temporary, metadata={"state": json.dumps(asdict(state))})
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(folder / NAME)
+        with replacing(folder / NAME, former=folder / FORMER) as temporary:
+            save_file(tensors, temporary, metadata=header)
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        raise CheckpointError(f"{folder / NAME} cannot be written ({error}); is the disk full?") from None
+        raise CheckpointError(
+            f"{folder}: the training's state cannot be written {refusal(error)}; then the same command goes on"
+        ) from None
 
 
 def read_state(folder: Path) -> TrainingState | None:
-    """Where the training in a folder stands; None if it holds no unfinished one.
+    """Where the training in a folder stands, from the last state that is whole; None if it holds no unfinished one.
 
     Raises:
-        CheckpointError: the file is damaged.
+        CheckpointError: what is there is damaged, or of another version.
     """
-    path = folder / NAME
-    if not path.exists():
+    found = _newest(folder)
+    return None if found is None else found[1]
+
+
+def recover(folder: Path) -> TrainingState | None:
+    """`read_state`, for whoever will write here: a damaged last state is named and removed, so that it never takes the
+    place of the whole one before it.
+
+    Raises:
+        CheckpointError: see `read_state`.
+    """
+    found = _newest(folder)
+    if found is None:
         return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            return TrainingState(**json.loads(file.metadata()["state"]))
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); start over with --fresh") from None
+    _, state, damage = found
+    if damage:
+        say(f"{damage}; going back to the one before")
+        (folder / NAME).unlink(missing_ok=True)
+    return state
 
 
-def restore(
-    folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None
-) -> None:
-    """Load weights, their average and optimiser moments of `save_state`.
+def read_sections(folder: Path) -> Sections:
+    """The tensors that belong to `read_state`.
 
     Raises:
-        CheckpointError: the file is damaged or belongs to another model.
+        CheckpointError: see there; or there are none.
     """
-    path = folder / NAME
-    weights: dict[str, torch.Tensor] = {}
-    averaged: dict[str, torch.Tensor] = {}
-    moments: dict[int, dict[str, torch.Tensor]] = {}
+    found = _newest(folder)
+    if found is None:
+        raise CheckpointError(f"{folder} holds no unfinished training")
+    sections: Sections = {}
+    with safe_open(found[0], framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118  (not a dictionary)
+            section, _, rest = name.partition(".")
+            sections.setdefault(section, {})[rest] = file.get_tensor(name)
+    return sections
+
+
+def _newest(folder: Path) -> tuple[Path, TrainingState, str] | None:
+    """The last whole state with its file, and what is wrong with a later one; None where there is no file."""
+    damage: list[CheckpointError] = []
+    for path in (folder / NAME, folder / FORMER):
+        if not path.exists():
+            continue
+        try:
+            return path, _read(path), str(damage[0]) if damage else ""
+        except CheckpointError as error:
+            damage.append(error)
+    if damage:
+        raise CheckpointError(f"{damage[0]}; start over with --fresh")
+    return None
+
+
+def _read(path: Path) -> TrainingState:
+    """One file's state, if all of the file is what was written."""
     try:
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118  (not a dictionary)
-                kind, _, rest = name.partition(".")
-                if kind == "model":
-                    weights[rest] = file.get_tensor(name)
-                elif kind == "average":
-                    averaged[rest] = file.get_tensor(name)
-                else:
-                    index, _, moment = rest.partition(".")
-                    moments.setdefault(int(index), {})[moment] = file.get_tensor(name)
-        model.load_state_dict(weights)
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        if average is not None:
-            average.load(averaged)
-    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} does not fit this model ({error}); start over with --fresh") from None
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise CheckpointError(f"{path} was written by another version of video-lstm, or is damaged")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if header["sha256"] != _checksum(header["state"], tensors):
+            raise CheckpointError(f"{path} is damaged (its checksum differs)")
+        return TrainingState(**json.loads(header["state"]))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error})") from None
+
+
+def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """Sha256 (hex) over the state's text and each tensor's name, type, shape and bytes."""
+    found = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        found.update(raw(tensor).numpy().data)
+    return found.hexdigest()
+
+
+def raw(tensor: Tensor) -> Tensor:
+    """uint8 (bytes): a contiguous tensor's memory; two are equal only where every bit is, zeros and NaN too."""
+    return tensor.reshape(-1).view(torch.uint8)
+
+
+def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What an optimiser remembers of each parameter, as the tensors of a section."""
+    return {
+        f"{index}.{name}": torch.as_tensor(value)
+        for index, found in optimizer.state_dict()["state"].items()
+        for name, value in found.items()
+    }
+
+
+def load_moments(optimizer: torch.optim.Optimizer, section: Mapping[str, Tensor]) -> None:
+    """The inverse of `moments`; rates and parameter groups stay those of the optimiser.
+
+    Raises:
+        ValueError: the section belongs to other parameters.
+    """
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in section.items():
+        index, _, moment = name.partition(".")
+        state.setdefault(int(index), {})[moment] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -11,10 +11,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipeline.config import Config, flatten, to_dict
+from pipeline.disk import no_room, refusal
 from pipeline.errors import CheckpointError, UserError
 from pipeline.stages.progress import say
-from pipeline.stages.resume import NAME as RESUME
-from pipeline.stages.resume import TrainingState, read_state
+from pipeline.stages.resume import FORMER, NAME, TrainingState, recover
 from pipeline.tracking.store import hide_password
 
 RESULT = "result.json"
@@ -22,30 +22,40 @@ RESUMABLE = ("training.device", "training.workers", "tracking.", "name")
 """Options that a resumed training may change: they decide where it runs, not what comes out."""
 
 
-def open_folder(config: Config, out: Path | None, fresh: bool, resume: bool) -> tuple[Path, TrainingState | None]:
-    """The run's folder, and where its unfinished training stands; None starts a new one."""
+@contextmanager
+def opened(config: Config, out: Path | None, fresh: bool, resume: bool) -> Iterator[tuple[Path, TrainingState | None]]:
+    """The run's folder, for this training alone, and where its unfinished training stands; None starts a new one.
+
+    Raises:
+        UserError: the folder cannot be written, is in use, or holds a training that this one may not go on with.
+        CheckpointError: its state is damaged, or there is none to insist on.
+    """
     folder = out or _free_folder(Path("runs") / config.name, fresh)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder} cannot be made ({error.strerror}); choose another --out") from None
-    if fresh:
-        return folder, None
+    with locked(folder):  # before anything is read: whoever had it may have finished the training meanwhile
+        yield folder, None if fresh else _unfinished(folder, config, resume)
+
+
+def _unfinished(folder: Path, config: Config, resume: bool) -> TrainingState | None:
+    """The training to go on with; one that was not ready to begin is given up if its options changed."""
     if (folder / RESULT).exists():
         raise UserError(f"{folder} holds a finished training; choose another --out, or replace it with --fresh")
-    state = read_state(folder)
-    if state is None:
+    state = recover(folder)
+    changed = _changed(state.config, flatten(recorded(config))) if state else []
+    if state is None or (changed and not state.begun):
         if resume:
             raise CheckpointError(f"{folder} holds no unfinished training to resume")
-        return folder, None
-    changed = _changed(state.config, flatten(recorded(config)))
+        return None
     if changed:
         raise UserError(
             f"{folder} holds an unfinished training with another {', '.join(changed[:3])}; "
             "continue it with its own options, start over with --fresh, or choose another --out"
         )
     say(f"continuing the training in {folder} after epoch {state.epoch}")
-    return folder, state
+    return state
 
 
 def _free_folder(wanted: Path, fresh: bool) -> Path:
@@ -58,10 +68,10 @@ def _free_folder(wanted: Path, fresh: bool) -> Path:
 
 def clear(folder: Path) -> None:
     """Remove what a training writes, and nothing else that may lie in the folder."""
+    for name in (RESULT, NAME, FORMER, "catalog.parquet", "config.yaml"):  # first: they say what the rest is
+        (folder / name).unlink(missing_ok=True)
     for name in ("best", "last", "report"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (RESULT, RESUME, "catalog.parquet", "config.yaml"):
-        (folder / name).unlink(missing_ok=True)
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -75,11 +85,21 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Two trainings in one folder would replace each other's checkpoints. A killed one leaves no lock."""
+    lock = FileLock(folder / ".lock", timeout=0)
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
+        lock.acquire()
     except Timeout:
         raise UserError(f"another training is running in {folder}; choose another --out") from None
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written {refusal(error)}, or choose another --out") from None
+    try:
+        yield
+    except OSError as error:
+        if not no_room(error):
+            raise
+        raise UserError(f"{folder}: cannot be written {refusal(error)}; then the same command goes on") from error
+    finally:
+        lock.release()
 
 
 def recorded(config: Config) -> dict[str, Any]:

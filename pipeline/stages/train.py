@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 import yaml
@@ -17,7 +18,8 @@ import yaml
 from pipeline.config import Config, flatten, to_dict
 from pipeline.data import catalog, splits
 from pipeline.data.catalog import Policy
-from pipeline.errors import DataError, TrackingError
+from pipeline.disk import replacing
+from pipeline.errors import DataError, Preempted, TrackingError
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import Classifier, build_classifier
@@ -37,9 +39,8 @@ from pipeline.stages.ingest import Ingested, ingest
 from pipeline.stages.inside import Reading
 from pipeline.stages.predict import Predictor
 from pipeline.stages.progress import say
-from pipeline.stages.resume import NAME as RESUME
-from pipeline.stages.resume import TrainingState
-from pipeline.stages.run_folder import RESULT, clear, locked, open_folder, recorded
+from pipeline.stages.resume import FORMER, NAME, TrainingState, save_state
+from pipeline.stages.run_folder import RESULT, clear, locked, opened, recorded
 from pipeline.stages.target_notes import target_notes
 from pipeline.tracking.runs import Run, start
 from pipeline.tracking.store import CHECKPOINT_FOLDER
@@ -102,8 +103,7 @@ def train(
     check_task(config)
     if config.data.root:  # a checkpoint finds its data again from any folder
         config = replace(config, data=replace(config.data, root=os.path.abspath(config.data.root)))
-    folder, state = open_folder(config, None if out is None else Path(out), fresh, resume)
-    with locked(folder):
+    with opened(config, None if out is None else Path(out), fresh, resume) as (folder, state):
         return _train_in(folder, config, state, fresh, device, parent, on_epoch, test)
 
 
@@ -129,8 +129,8 @@ def test_trained(config: Config, folder: str | Path) -> dict[str, Any]:
         tracking = replace(config.tracking, enabled=result["run_id"] is not None)
         run = start(tracking, config.name, result["run_id"])
         metrics = _test(config, folder, data, run, choose_device(config.training.device))
-        _publish(folder, run, metrics)
-        _attempt(lambda: run.finish("FINISHED"))
+        _publish(folder, run)
+        _close(folder, run, Trained(result["checkpoint"], run.run_id, metrics, str(folder)))
     return metrics
 
 
@@ -148,22 +148,24 @@ def _train_in(
     check_data(data, config.data.allow_leak)
     for note in target_notes(config, [file.duration for file in data.files("train")]):
         say(note)
-    if state is not None and state.classes != data.classes:
-        raise DataError(
-            f"{folder}: the classes changed since this training began: before {', '.join(state.classes)}; "
-            f"now {', '.join(data.classes)}; start over with --fresh"
-        )
-    if state is not None and state.data != data.split_digest:
-        raise DataError(f"{folder}: the data changed since this training began; start over with --fresh")
+    if state is not None:
+        state = _same_data(state, data, folder)
     torch.manual_seed(config.seed)
     model = build_classifier(with_gap(config, data), len(data.classes)).to(device)
-    run = start(config.tracking, config.name, state.run_id if state else None, parent)
-    if fresh:  # not before everything that can be wrong has been found right
-        clear(folder)
-    catalog.write(data.table, folder / "catalog.parquet")
-    (folder / "config.yaml").write_text(yaml.safe_dump(recorded(config), sort_keys=False))
+    if state is None:
+        state = TrainingState(flatten(recorded(config)), data.split_digest, classes=data.classes, key=uuid4().hex)
+        if not fresh:
+            save_state(folder, state, {})  # by its key, a run is found whose identifier a kill kept from the folder
+    run = start(config.tracking, config.name, state.run_id, parent, state.key)
+    state.run_id = run.run_id or state.run_id
     try:
-        state = state or TrainingState(flatten(recorded(config)), data.split_digest, run.run_id, classes=data.classes)
+        if fresh:  # not before everything that can be wrong has been found right
+            clear(folder)
+        if not state.begun:
+            save_state(folder, state, {})
+        catalog.write(data.table, folder / "catalog.parquet")
+        with replacing(folder / "config.yaml") as path:
+            path.write_text(yaml.safe_dump(recorded(config), sort_keys=False))
         trained = _train_tracked(config, folder, data, model, state, run, device, on_epoch, test)
     except Pruned as given_up:
         tags = {"pruned": str(given_up)}
@@ -171,12 +173,29 @@ def _train_in(
         _attempt(lambda: run.finish("KILLED"))
         raise
     except BaseException as error:
+        tag = {"failure": f"{type(error).__name__}: {error}"[:500]}
+        if isinstance(error, Preempted):
+            tag = {"preempted": f"after epoch {state.epoch}"}
         with suppress(TrackingError):  # the store may be what failed; the error itself must come through
-            run.tags({"failure": f"{type(error).__name__}: {error}"[:500]})
+            run.tags(tag)
             run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
-    _attempt(lambda: run.finish("FINISHED"))
+    _close(folder, run, trained)
     return trained
+
+
+def _same_data(state: TrainingState, data: Ingested, folder: Path) -> TrainingState | None:
+    """The state, if it belongs to this data; None for one that had not begun, which has nothing to lose."""
+    if state.classes == data.classes and state.data == data.split_digest:
+        return state
+    if not state.begun:
+        return None
+    if state.classes != data.classes:
+        raise DataError(
+            f"{folder}: the classes changed since this training began: before {', '.join(state.classes)}; "
+            f"now {', '.join(data.classes)}; start over with --fresh"
+        )
+    raise DataError(f"{folder}: the data changed since this training began; start over with --fresh")
 
 
 def _train_tracked(
@@ -266,8 +285,7 @@ def _finish(
     inside_figure(fitted.inside, report / "inside.png")
     skipped = data.failed() + [{"path": path, "reason": reason} for path, reason in fitted.failed.items()]
     write_json(skipped, report / "skipped.json")
-    _publish(folder, run, metrics)
-    (folder / RESUME).unlink(missing_ok=True)
+    _publish(folder, run)
     return Trained(str(folder / "best"), run.run_id, metrics, str(folder))
 
 
@@ -287,11 +305,19 @@ def _test(config: Config, folder: Path, data: Ingested, run: Run, device: torch.
     return metrics
 
 
-def _publish(folder: Path, run: Run, metrics: dict[str, Any]) -> None:
-    """Checkpoint and report to the store; the folder's result last, which says that all is there."""
+def _publish(folder: Path, run: Run) -> None:
+    """Checkpoint and report to the store."""
     _attempt(run.send)
     for path, place in (
         (folder / "best", CHECKPOINT_FOLDER), (folder / "report", "report"), (folder / "catalog.parquet", "data"),
     ):  # fmt: skip
         _attempt(lambda path=path, place=place: run.artifact(path, place))  # type: ignore[misc]
-    write_json({"checkpoint": str(folder / "best"), "run_id": run.run_id, "test": metrics}, folder / RESULT)
+
+
+def _close(folder: Path, run: Run, trained: Trained) -> None:
+    """End the run; then the folder's result, which says that all is done: a kill before it costs the test alone."""
+    _attempt(lambda: run.finish("FINISHED"))
+    result = {"checkpoint": trained.checkpoint, "run_id": trained.run_id, "test": trained.test}
+    write_json(result, folder / RESULT)
+    for name in (NAME, FORMER):
+        (folder / name).unlink(missing_ok=True)

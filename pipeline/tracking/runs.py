@@ -35,6 +35,9 @@ BATCH = 100
 METRIC_BATCH = 1000
 """MLflow's limits: characters of a parameter and of a tag, entries and metrics of one request."""
 
+KEY = "training.key"
+"""Tag of a run: the training that it records, see `start`."""
+
 SEND_SECONDS = 1.0
 """Time between two requests with metrics: epochs on stored features may be shorter than a request. What waits cannot be
 lost: a training's rows lie in its state, and are recorded again by the one that goes on from it."""
@@ -221,7 +224,9 @@ class MlflowRun:
         return self._steps[metric]
 
 
-def start(config: TrackingConfig, name: str, run_id: str | None = None, parent: str | None = None) -> Run:
+def start(
+    config: TrackingConfig, name: str, run_id: str | None = None, parent: str | None = None, key: str = ""
+) -> Run:
     """Open a run: a new one, or the one of an interrupted training.
 
     Where tracking is off there is nothing to record to; so it is in every process but the first of a
@@ -232,6 +237,7 @@ def start(config: TrackingConfig, name: str, run_id: str | None = None, parent: 
         name: of a new run; a re-opened one keeps its own.
         run_id: the run to go on with; its status becomes RUNNING again.
         parent: the run under which MLflow shows a new one: a sweep of its trials, a cross-validation of its folds.
+        key: names a training whose `run_id` may have been lost; a run that was made with it is gone on with.
 
     Raises:
         TrackingError: the store cannot be used, or does not have the run.
@@ -243,7 +249,12 @@ def start(config: TrackingConfig, name: str, run_id: str | None = None, parent: 
     if run_id is not None:
         return _reopened(client, uri, run_id)
     experiment = _experiment(client, uri, config.experiment)
-    tags = _source_tags() | ({"mlflow.parentRunId": parent} if parent else {})
+    if key:
+        with reported(uri):
+            made = client.search_runs([experiment], f"tags.`{KEY}` = '{key}'", max_results=1)
+        if made:
+            return _reopened(client, uri, made[0].info.run_id)
+    tags = _source_tags() | ({"mlflow.parentRunId": parent} if parent else {}) | ({KEY: key} if key else {})
     with reported(uri):
         run = client.create_run(experiment, run_name=name, tags=tags)
     return MlflowRun(client, uri, run.info.run_id, resumed=False)
@@ -262,6 +273,8 @@ def _reopened(client: MlflowClient, uri: str, run_id: str) -> MlflowRun:
         raise TrackingError(f"run {run_id} is deleted; restore it with: mlflow runs restore --run-id {run_id}")
     with reported(uri):
         client.update_run(run_id, status="RUNNING")
+        if "failure" in found.data.tags:
+            client.delete_tag(run_id, "failure")
     run = MlflowRun(client, uri, run_id, resumed=True)
     now = _source_tags()
     changed = {key: value for key, value in now.items() if found.data.tags.get(key, "") != value}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -14,13 +15,26 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from pipeline.config import to_dict
 from pipeline.errors import CheckpointError, DataError
 from pipeline.options import load_config
 from pipeline.stages import fit
-from pipeline.stages.resume import NAME, TrainingState, read_state, restore, save_state
+from pipeline.stages.resume import (
+    FORMER,
+    NAME,
+    Sections,
+    TrainingState,
+    load_moments,
+    moments,
+    read_sections,
+    read_state,
+    recover,
+    save_state,
+)  # fmt: skip
 from pipeline.stages.train import train
 from pipeline.tracking.store import connect
 
@@ -136,13 +150,19 @@ def model_and_optimizer(seed: int) -> tuple[torch.nn.Module, torch.optim.Optimiz
     return model, optimizer
 
 
+def sections_of(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Sections:
+    return {"model": model.state_dict(), "optimizer": moments(optimizer)}
+
+
 def test_state_weights_and_moments_come_back_to_the_bit(tmp_path: Path) -> None:
     model, optimizer = model_and_optimizer(0)
     state = TrainingState({"seed": 0}, "digest", "run", 3, [{"epoch": 3.0}], 0.5, 2, {"a": "empty"}, {"scale": 2.0})
-    save_state(tmp_path, state, model, optimizer)
+    save_state(tmp_path, state, sections_of(model, optimizer))
     assert read_state(tmp_path) == state
     other, its_optimizer = model_and_optimizer(1)
-    restore(tmp_path, other, its_optimizer)
+    found = read_sections(tmp_path)
+    other.load_state_dict(found["model"])
+    load_moments(its_optimizer, found["optimizer"])
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
     ours, theirs = optimizer.state_dict()["state"], its_optimizer.state_dict()["state"]
     assert ours.keys() == theirs.keys()
@@ -150,26 +170,73 @@ def test_state_weights_and_moments_come_back_to_the_bit(tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_keeps_the_former_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, optimizer = model_and_optimizer(0)
-    save_state(tmp_path, TrainingState({}, "digest", epoch=1), model, optimizer)
+    sections = sections_of(*model_and_optimizer(0))
+    save_state(tmp_path, TrainingState({}, "digest", epoch=1), sections)
 
     def full(_: int) -> None:
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr("pipeline.stages.resume.os.fsync", full)
-    with pytest.raises(CheckpointError, match="disk full"):
-        save_state(tmp_path, TrainingState({}, "digest", epoch=2), model, optimizer)
+    monkeypatch.setattr("pipeline.disk.os.fsync", full)
+    with pytest.raises(CheckpointError, match=r"No space left on device\); make room there; then the same command"):
+        save_state(tmp_path, TrainingState({}, "digest", epoch=2), sections)
     found = read_state(tmp_path)
     assert found is not None and found.epoch == 1
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 
-def test_a_damaged_or_foreign_state_is_named(tmp_path: Path) -> None:
+def truncate(path: Path, _: int) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def zero(path: Path, _: int) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def flip(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position % len(content)] ^= 1 << position % 8
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("damage", [truncate, zero, flip])
+def test_a_damaged_state_gives_way_to_the_one_before(
+    tmp_path: Path, damage: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for epoch in (1, 2, 3):
+        sections = sections_of(*model_and_optimizer(epoch))
+        save_state(tmp_path, TrainingState({}, "digest", epoch=epoch), sections)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [FORMER, NAME]
+    damage(tmp_path / NAME, -30)
+    found = recover(tmp_path)
+    assert found is not None and found.epoch == 2
+    assert f"{NAME} is damaged" in capsys.readouterr().err
+    assert torch.equal(read_sections(tmp_path)["model"]["0.weight"], model_and_optimizer(2)[0].state_dict()["0.weight"])
+    save_state(tmp_path, TrainingState({}, "digest", epoch=3), sections)
+    damage(tmp_path / NAME, -30)  # the damaged one did not take the place of the former
+    found = read_state(tmp_path)
+    assert found is not None and found.epoch == 2
+    damage(tmp_path / FORMER, 200)
+    with pytest.raises(CheckpointError, match=rf"{NAME} is damaged.*--fresh"):
+        recover(tmp_path)
+
+
+@given(position=st.integers(0, 10**6))
+@settings(max_examples=60, deadline=None)
+def test_no_flipped_bit_is_overlooked(position: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.getbasetemp() / "flipped"
+    folder.mkdir(exist_ok=True)
+    (folder / FORMER).unlink(missing_ok=True)
+    state = TrainingState({"seed": 0}, "digest", history=[{"epoch": 1.0}])
+    save_state(folder, state, sections_of(*model_and_optimizer(0)))
+    (folder / FORMER).unlink(missing_ok=True)
+    flip(folder / NAME, position)
+    with pytest.raises(CheckpointError):
+        read_state(folder)
+
+
+def test_a_state_of_another_version_is_named(tmp_path: Path) -> None:
     assert read_state(tmp_path) is None
-    (tmp_path / NAME).write_bytes(b"damaged")
-    with pytest.raises(CheckpointError, match=r"damaged.*--fresh"):
-        read_state(tmp_path)
-    save_state(tmp_path, TrainingState({}, "digest"), *model_and_optimizer(0))
-    other = torch.nn.Linear(2, 2)
-    with pytest.raises(CheckpointError, match=r"(?s)does not fit.*--fresh"):
-        restore(tmp_path, other, torch.optim.AdamW(other.parameters()))
+    tensors = {"model.weight": torch.zeros(2)}
+    save_file(tensors, tmp_path / NAME, {"state": json.dumps({"config": {}, "data": "digest", "epoch": 3})})
+    with pytest.raises(CheckpointError, match=r"another version.*--fresh"):
+        recover(tmp_path)
