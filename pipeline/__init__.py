@@ -27,6 +27,7 @@ _WHERE = {
     "load_config": ("pipeline.options", "load_config"),
     "ingest": ("pipeline.stages.ingest", "ingest"),
     "train": ("pipeline.stages.train", "train"),
+    "cross_validate": ("pipeline.stages.cross_validate", "cross_validate"),
     "evaluate": ("pipeline.stages.evaluate", "evaluate"),
     "classify": ("pipeline.stages.classify", "classify"),
     "load": ("pipeline.stages.models", "load_model"),
@@ -39,6 +40,7 @@ __all__ = [
     "UserError",
     "__version__",
     "classify",
+    "cross_validate",
     "evaluate",
     "ingest",
     "load",
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from pipeline.errors import UserError
     from pipeline.options import load_config
     from pipeline.stages.classify import classify
+    from pipeline.stages.cross_validate import cross_validate
     from pipeline.stages.evaluate import evaluate
     from pipeline.stages.ingest import ingest
     from pipeline.stages.models import load_model as load

@@ -30,6 +30,8 @@ DEMO_HELP = (
     "label: eight motions; frame_label: phases of motion; regression: the number of turns; frame_regression: the "
     "horizontal position"
 )
+SPLITTING = ("val", "test", "split_seed", "allow_leak", "folds", "fold")
+"""Options of the data that say who learns from it."""
 DEVICE_HELP = "auto, cpu, cuda, cuda:1, mps"
 
 
@@ -209,20 +211,36 @@ def _train(given: list[str]) -> None:
     parser = config_parser(
         "video-lstm train",
         "Train a classifier, test it, and record it in MLflow. CONFIG is a YAML file (see configs/); "
-        "every option below can also stand in it. An interrupted training goes on with the same command.",
+        "every option below can also stand in it. An interrupted training goes on with the same command. "
+        "--data.folds trains a model per fold and pools their tests.",
     )
     parser.add_argument("--out", type=Path | None, default=None, help="the run's folder (default: runs/NAME)")
     parser.add_argument("--fresh", action="store_true", help="start over, replacing what is in the run's folder")
     parser.add_argument("--resume", action="store_true", help="insist on continuing an unfinished training")
     _add_json(parser)
     options, config = _configured(parser, given)
+    if config.data.folds and not config.data.fold:
+        _cross_validate(config, options)
+        return
     from pipeline.report.text import print_metrics
     from pipeline.stages.train import train
 
     result = train(config, options.out, options.fresh, options.resume)
     value = {"checkpoint": result.checkpoint, "run_id": result.run_id, "folder": result.folder, "test": result.test}
-    text = f"{print_metrics(result.test)}\ncheckpoint  {result.checkpoint}\nreport      {result.folder}/report"
-    _print(value, options.json, text)
+    test = print_metrics(result.test) if result.test else "not tested: data.test is 0"
+    _print(value, options.json, f"{test}\ncheckpoint  {result.checkpoint}\nreport      {result.folder}/report")
+
+
+def _cross_validate(config: Config, options: Any) -> None:
+    """`train` where there are folds."""
+    from pipeline.report.folds import folds_text
+    from pipeline.report.text import print_metrics
+    from pipeline.stages.cross_validate import as_json, cross_validate
+
+    result = cross_validate(config, options.out, options.fresh, options.resume)
+    table = folds_text([fold.test for fold in result.folds], result.pooled)
+    text = f"{table}\n\n{print_metrics(result.pooled)}\nmodels  {result.folder}/fold-*\nreport  {result.folder}/report"
+    _print(as_json(result), options.json, text)
 
 
 def _describe(given: list[str]) -> None:
@@ -256,12 +274,15 @@ def _evaluate(given: list[str]) -> None:
     parser = _parser("evaluate", "Score a model on clips it was not trained on, with intervals and coverage.")
     _add_model(parser)
     parser.add_argument("DATA", type=str, nargs="?", default=None, help="default: the data it was trained on")
-    parser.add_class_arguments(DataConfig, "data", skip={"root", "val", "test", "split_seed", "allow_leak"})
+    parser.add_class_arguments(DataConfig, "data", skip={"root", *SPLITTING})
     parser.add_argument("--out", type=Path | None, default=None, help="folder for metrics, tables and pictures")
     parser.add_argument(
         "--split", choices=["test", "val", "train", "all"], default="test",
         help="clips of the model's own split; all includes those it learned from",
     )  # fmt: skip
+    parser.add_argument(
+        "--shuffle", action="store_true", help="show each clip's moments in random order: the score without time"
+    )
     _add_json(parser)
     options = guarded(parser, given)
     from pipeline.report.text import print_metrics
@@ -270,7 +291,7 @@ def _evaluate(given: list[str]) -> None:
 
     predictor = load_model(options.MODEL, options.device, TrackingConfig(uri=options.uri))
     data = None if options.DATA is None else DataConfig(root=options.DATA, **vars(options.data))
-    metrics = evaluate(predictor, data, options.split, options.out, options.workers)
+    metrics = evaluate(predictor, data, options.split, options.out, options.workers, options.shuffle)
     _print(metrics, options.json, print_metrics(metrics))
 
 

@@ -55,6 +55,9 @@ class Parser(ArgumentParser):
         message = re.sub(r'^Parser key "([^"]+)": ', r"\1: ", message)
         message = re.sub(r"Problems parsing config: (while .*)", r"not a YAML file: \1", message)
         message = re.sub(r"Unexpected config: *", "the configuration file holds no options: ", message).rstrip(": ")
+        message = re.sub(
+            r"Does not validate against any of the Union subtypes Subtypes: \[(.*?)\] .*", _either, message
+        )
         return re.sub(r"Not of type (\w+): .*", lambda m: f"must be {_RANGES.get(m[1], m[1])}", message)
 
     def _nearest(self, name: str) -> str:
@@ -75,6 +78,12 @@ _RANGES = {
     "Fraction": "a number from 0 to below 1",
     "AreaFraction": "a number above 0, at most 1",
 }
+
+
+def _either(match: re.Match[str]) -> str:
+    """Several types that an option may have, in words."""
+    named = re.sub(r"<class '(?:\w+\.)*(\w+)'>", lambda m: _RANGES.get(m[1], m[1]), match[1])
+    return f"must be {named.replace(', one of ', ', or ')}"
 
 
 def _unknown_key(message: str) -> str | None:

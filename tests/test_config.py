@@ -46,7 +46,7 @@ def test_there_is_a_configuration_for_the_demo_and_for_a_pretrained_encoder() ->
     configs = {path.stem: load_config(str(path)) for path in CONFIGS}
     assert configs["demo"].encoder.weights == "none" and not configs["demo"].encoder.frozen
     assert configs["transfer"].encoder.weights == "packaged" and configs["transfer"].encoder.frozen
-    assert {"rgb", "flow", "rgb+flow"} == {config.video.streams for config in configs.values()}
+    assert {"rgb", "difference", "flow", "rgb+flow"} == {config.video.streams for config in configs.values()}
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
@@ -117,6 +117,10 @@ def test_a_file_that_does_not_fit_is_a_complaint_of_one_line(tmp_path: Path, tex
         ("--recurrent.kind=transformer", ["recurrent.kind", "lstm", "gru"]),
         ("--video.fit=squash", ["video.fit", "stretch", "crop", "pad"]),
         ("--video.streams=rgb+depth", ["video.streams", "rgb+flow"]),
+        ("--data.folds=1", ["data.folds is 1", "2 or more"]),
+        ("--data.folds=most", ["data.folds", "a whole number, 0 or more, or leave-one-group-out"]),
+        ("--data.fold=2", ["data.fold is 2", "data.folds is 0"]),
+        ("--difference.grid=200", ["difference.grid", "at most size"]),
         ("--video.streams=rgb+rgb", ["video.streams", "rgb+rgb"]),
         ("--config=nowhere.yaml", ["nowhere.yaml"]),
     ],
@@ -138,6 +142,8 @@ def test_streams_have_a_fixed_order() -> None:
     assert (
         VideoConfig(streams="flow+rgb").stream_names == VideoConfig(streams="rgb+flow").stream_names == ("rgb", "flow")
     )
+    every = load_config(overrides=["--video.streams=flow+difference+rgb", "--difference.form=image"])
+    assert every.video.stream_names == ("rgb", "difference", "flow") and every.image_streams == ("rgb", "difference")
 
 
 def test_no_file_can_name_code_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

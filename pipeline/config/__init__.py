@@ -10,14 +10,22 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from pipeline.config.data import STREAMS, AugmentationConfig, DataConfig, FlowConfig, LimitsConfig, VideoConfig
+from pipeline.config.data import (
+    STREAMS,
+    AugmentationConfig,
+    DataConfig,
+    DifferenceConfig,
+    FlowConfig,
+    LimitsConfig,
+    VideoConfig,
+)
 from pipeline.config.model import RECURRENT_OPTIONS, EncoderConfig, RecurrentConfig
 from pipeline.config.training import TrackingConfig, TrainingConfig
 from pipeline.config.types import NonNegativeInt
 
 __all__ = [
-    "RECURRENT_OPTIONS", "STREAMS", "AugmentationConfig", "Config", "DataConfig", "EncoderConfig", "FlowConfig",
-    "LimitsConfig", "RecurrentConfig", "Task", "TrackingConfig", "TrainingConfig", "flatten", "to_dict",
+    "RECURRENT_OPTIONS", "STREAMS", "AugmentationConfig", "Config", "DataConfig", "DifferenceConfig", "EncoderConfig",
+    "FlowConfig", "LimitsConfig", "RecurrentConfig", "Task", "TrackingConfig", "TrainingConfig", "flatten", "to_dict",
 ]  # fmt: skip
 
 Task: TypeAlias = Literal["label", "frame_label", "regression", "frame_regression"]
@@ -37,6 +45,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     video: VideoConfig = field(default_factory=VideoConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    difference: DifferenceConfig = field(default_factory=DifferenceConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -48,6 +57,12 @@ class Config:
     def per_moment(self) -> bool:
         """The model answers at each moment, not once for the clip."""
         return self.task in ("frame_label", "frame_regression")
+
+    @property
+    def image_streams(self) -> tuple[str, ...]:
+        """The streams that an encoder reads, in their order; the others are numbers already."""
+        forms = {"difference": self.difference.form, "flow": self.flow.form}
+        return tuple(name for name in self.video.stream_names if forms.get(name, "image") == "image")
 
     @property
     def numeric(self) -> bool:

@@ -16,7 +16,8 @@ from pipeline.config.types import (
 )
 from pipeline.errors import ConfigError
 
-STREAMS = ("rgb", "flow")
+STREAMS = ("rgb", "difference", "flow")
+LEAVE_ONE_GROUP_OUT = "leave-one-group-out"
 
 
 @dataclass
@@ -40,17 +41,28 @@ class DataConfig:
     r"""Regular expression over each path; its first parenthesis names the source group, and a group never
     straddles two splits. auto: UCF101's g(\d+)_c and KTH's person(\d+) where every file matches; none: no groups."""
     val: Fraction = 0.15
-    """Share of the clips kept for choosing the best epoch."""
+    """Share of the clips kept for choosing the best epoch; with folds, of those that the fold does not test."""
     test: Fraction = 0.2
-    """Share of the clips kept for the final numbers; never used for a choice."""
+    """Share of the clips kept for the final numbers; never used for a choice. Of no meaning with folds."""
     split_seed: NonNegativeInt = 0
-    """Seed of the split alone, so that models trained with other seeds are scored on the same clips."""
+    """Seed of the split or the folds alone, so that models trained with other seeds are scored on the same clips."""
+    folds: NonNegativeInt | Literal["leave-one-group-out"] = 0
+    """Cross-validation: number of parts by group, each tested once by a model that learned from the others; or
+    leave-one-group-out, one part per group; 0: one split by val and test. See docs/cross_validation.md."""
+    fold: NonNegativeInt = 0
+    """Train this one of the folds alone, counted from 1; 0: all, one after the other."""
     allow_leak: bool = False
     """Go on although near-duplicates, or parts of one group, lie on both sides of a split: too good numbers."""
 
     def __post_init__(self) -> None:
         if self.val + self.test >= 1:
             raise ConfigError(f"data.val + data.test is {self.val + self.test:g}; nothing is left for training")
+        if self.folds == 1:
+            raise ConfigError(f"data.folds is 1; choose 2 or more, {LEAVE_ONE_GROUP_OUT}, or 0 for one split")
+        if self.fold and not self.folds:
+            raise ConfigError(f"data.fold is {self.fold}, but data.folds is 0: say how many folds there are")
+        if isinstance(self.folds, int) and self.fold > self.folds:
+            raise ConfigError(f"data.fold is {self.fold}, but data.folds is {self.folds}")
 
 
 @dataclass
@@ -58,7 +70,7 @@ class VideoConfig:
     """How a file becomes a clip: which moments, which size, which streams."""
 
     streams: str = "rgb"
-    """Input streams joined by +: rgb (frames), flow (DIS optical flow), rgb+flow (two-stream, fused late)."""
+    """Input streams joined by + and fused late: rgb (frames), difference (between frames), flow (DIS optical flow)."""
     sampling: Literal["uniform", "rate"] = "uniform"
     """uniform: the same number of moments spread over the whole clip; rate: a fixed number per second."""
     frames: PositiveInt = 16
@@ -75,7 +87,9 @@ class VideoConfig:
     def __post_init__(self) -> None:
         names = self.streams.split("+")
         if sorted(set(names)) != sorted(names) or not set(names) <= set(STREAMS):
-            raise ConfigError(f"video.streams is '{self.streams}'; choose rgb, flow or rgb+flow")
+            raise ConfigError(
+                f"video.streams is '{self.streams}'; choose {', '.join(STREAMS)}, or several such as rgb+flow"
+            )
 
     @property
     def stream_names(self) -> tuple[str, ...]:
@@ -116,6 +130,25 @@ class FlowConfig:
             raise ConfigError(
                 f"flow.size is {self.size}, flow.grid {self.grid}; size must be 12 or more, grid at most size"
             )
+
+
+@dataclass
+class DifferenceConfig:
+    """The difference stream: what became brighter or darker within a short time."""
+
+    form: Literal["grid", "image"] = "grid"
+    """grid: how much brighter and darker each of grid x grid cells became, fed to the recurrence as it is; image: the
+    signed change of every pixel, fed to an encoder."""
+    grid: PositiveInt = 8
+    """grid: cells per side; a moment becomes 2 * grid * grid numbers."""
+    size: PositiveInt = 160
+    """grid: height and width in pixels at which frames are compared; an image has video.size."""
+    interval: NonNegativeFloat = 0.08
+    """Seconds between the two frames that are compared; 0: from the previous sampled moment."""
+
+    def __post_init__(self) -> None:
+        if self.grid > self.size:
+            raise ConfigError(f"difference.grid is {self.grid}, difference.size {self.size}; grid must be at most size")
 
 
 @dataclass

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import AugmentationConfig, Config, FlowConfig, LimitsConfig, VideoConfig
+from pipeline.config import AugmentationConfig, Config, DifferenceConfig, FlowConfig, LimitsConfig, VideoConfig
 from pipeline.data.transforms import transform_clip
-from pipeline.video.flow import flow_fields, flow_grid, flow_image
+from pipeline.video.cells import cell_means
+from pipeline.video.difference import difference_grid, difference_image
+from pipeline.video.flow import flow_fields, flow_image
 from pipeline.video.reader import read_frames
 from pipeline.video.sampling import frames_at, rate_times, uniform_times
 
@@ -35,11 +37,12 @@ class Plan:
     flow: FlowConfig
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    difference: DifferenceConfig = field(default_factory=DifferenceConfig)
 
     @staticmethod
     def of(config: Config) -> Plan:
         """The plan a configuration describes."""
-        return Plan(config.video, config.flow, config.augmentation, config.limits)
+        return Plan(config.video, config.flow, config.augmentation, config.limits, config.difference)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class ClipInputs:
     """One clip, ready for a model.
 
     Attributes:
-        inputs: per stream, uint8 (T, 3, S, S) frames or float32 (T, D) flow grid.
+        inputs: per stream, uint8 (T, 3, S, S) images or float32 (T, D) grid of cells.
         times: float64 (T,), the moments in seconds after the clip's first frame.
     """
 
@@ -58,6 +61,10 @@ class ClipInputs:
     def length(self) -> int:
         """T, the number of moments: distinct frames really decoded."""
         return len(self.times)
+
+    def reordered(self, order: NDArray[np.int64]) -> ClipInputs:
+        """Its moments, with all that they hold, in another order (T,)."""
+        return ClipInputs({name: x[order] for name, x in self.inputs.items()}, self.times[order])
 
 
 def load_clip(
@@ -87,11 +94,13 @@ def load_clip(
     rng = None if seed is None else np.random.default_rng(seed)
     chosen = choose_frames(times, plan.video, rng)  # the first to draw: `moments` does the same
     names = plan.video.stream_names
-    earlier = previous_frames(times, chosen, plan.flow.interval) if "flow" in names else chosen
-    wanted = np.unique(np.concatenate([chosen, earlier]))
+    intervals = {"difference": plan.difference.interval, "flow": plan.flow.interval}
+    earlier = {name: previous_frames(times, chosen, intervals[name]) for name in names if name in intervals}
+    wanted = np.unique(np.concatenate([chosen, *earlier.values()]))
     with _noted(spent, "decode"):
         frames = read_frames(path, wanted + first, times[wanted]).frames
-    now, before = np.searchsorted(wanted, chosen), np.searchsorted(wanted, earlier)
+    now = np.searchsorted(wanted, chosen)
+    before = {name: np.searchsorted(wanted, indices) for name, indices in earlier.items()}
 
     augmentation = None if seed is None else plan.augmentation
     draw = 0 if rng is None else int(rng.integers(2**31))
@@ -100,10 +109,16 @@ def load_clip(
         with _noted(spent, "transform"):
             rgb = transform_clip(frames[now], plan.video.size, plan.video.fit, augmentation, draw)
             inputs["rgb"] = _channels_first(rgb)
+    still = _geometry_only(augmentation)
+    if "difference" in names:
+        size = plan.video.size if plan.difference.form == "image" else plan.difference.size
+        with _noted(spent, "difference"):
+            fitted = transform_clip(frames, size, plan.video.fit, still, draw)
+            inputs["difference"] = _difference_input(fitted[before["difference"]], fitted[now], plan)
     if "flow" in names:
         with _noted(spent, "flow"):
-            small = transform_clip(frames, plan.flow.size, plan.video.fit, _geometry_only(augmentation), draw)
-            velocity = _velocity(small[before], small[now], times[chosen] - times[earlier])
+            small = transform_clip(frames, plan.flow.size, plan.video.fit, still, draw)
+            velocity = _velocity(small[before["flow"]], small[now], times[chosen] - times[earlier["flow"]])
             inputs["flow"] = _flow_input(velocity, plan)
     return ClipInputs(inputs, times[chosen] - times[0])
 
@@ -141,10 +156,10 @@ def choose_frames(
 
 
 def previous_frames(times: NDArray[np.float64], chosen: NDArray[np.int64], interval: float) -> NDArray[np.int64]:
-    """Indices (T,) of the frames that each moment's flow starts from.
+    """Indices (T,) of the frames that each moment's flow or difference starts from.
 
     `interval` seconds earlier, and at least one frame; 0: the moment before. A clip's very first frame has no
-    earlier one and is its own, which makes its flow zero.
+    earlier one and is its own, which makes its flow and its difference zero.
     """
     if interval == 0:
         return np.concatenate([chosen[:1], chosen[:-1]])
@@ -162,10 +177,16 @@ def _noted(spent: dict[str, float] | None, step: str) -> Iterator[None]:
 
 
 def _geometry_only(augmentation: AugmentationConfig | None) -> AugmentationConfig | None:
-    """The flow stream shares its clip's crop, mirror and rotation, but a change of colour would only add noise."""
+    """Streams of motion share their clip's crop, mirror and rotation, but a change of colour would only add noise."""
     if augmentation is None:
         return None
     return AugmentationConfig(augmentation.crop, augmentation.flip, augmentation.rotate, 0.0, 0.0)
+
+
+def _difference_input(before: NDArray[np.uint8], now: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
+    if plan.difference.form == "grid":
+        return difference_grid(before, now, plan.difference.grid)
+    return _channels_first(difference_image(before, now))
 
 
 def _velocity(before: NDArray[np.uint8], now: NDArray[np.uint8], seconds: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -180,7 +201,7 @@ def _velocity(before: NDArray[np.uint8], now: NDArray[np.uint8], seconds: NDArra
 
 def _flow_input(velocity: NDArray[np.float32], plan: Plan) -> NDArray[np.generic]:
     if plan.flow.form == "grid":
-        return flow_grid(velocity, plan.flow.grid)
+        return cell_means(velocity, plan.flow.grid)
     return _channels_first(transform_clip(flow_image(velocity * IMAGE_SECONDS), plan.video.size, "stretch"))
 
 

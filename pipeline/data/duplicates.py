@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.data.catalog import details
 from pipeline.data.fingerprint import BITS, CROPS, MIRRORED, from_bytes
 
-__all__ = ["Leak", "Pair", "find_duplicates", "straddling"]
+__all__ = ["Leak", "Pair", "find_duplicates", "look_alikes", "straddling"]
 
 SHARE = 0.25
 """Part of the hashes of the clip with fewer of them that must have a near one in the other clip. A quarter, because
@@ -105,6 +106,12 @@ def straddling(table: pd.DataFrame) -> list[Leak]:
         for pair in pairs
     ]
     return sorted(leaks, key=lambda leak: (-leak.similarity, leak.path, leak.other))
+
+
+def look_alikes(table: pd.DataFrame) -> list[Leak]:
+    """The same of a catalog whose fingerprints lie among the findings on disk."""
+    prints = [b"" if finding is None else finding.fingerprint for _, finding in details(table)]
+    return straddling(table.assign(fingerprint=pd.Series(prints, index=table.index, dtype=object)))
 
 
 def _permuted(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:

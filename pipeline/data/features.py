@@ -217,6 +217,8 @@ def feature_key(digest: str, plan: Plan, encoders: str, view: int | None) -> str
         # which damaged files are accepted does not change what a clip's frames are
         "video": {key: value for key, value in asdict(plan.video).items() if key != "partial"},
         "flow": asdict(plan.flow) if "flow" in plan.video.stream_names else None,
+        # named only where it is: keys of features without it stay what they were
+        **({"difference": asdict(plan.difference)} if "difference" in plan.video.stream_names else {}),
         "augmentation": None if view is None else _drawn(plan),
         "encoders": encoders,
         "view": view,

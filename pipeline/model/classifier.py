@@ -207,7 +207,7 @@ def build_classifier(config: Config, classes: int, load: bool = True) -> Classif
     """The model that `config` describes.
 
     Args:
-        config: task, video.streams and video.size, flow, encoder and recurrent are read.
+        config: task, video.streams and video.size, difference, flow, encoder and recurrent are read.
         classes: K, at least 1; of no meaning where the task's answers are numbers.
         load: read the encoder's pretrained weights; False where a checkpoint will supply them.
 
@@ -219,8 +219,9 @@ def build_classifier(config: Config, classes: int, load: bool = True) -> Classif
     grids: dict[str, int] = {}
     encoders: dict[str, Encoder] = {}
     for name in config.video.stream_names:
-        if name == "flow" and config.flow.form == "grid":
-            sizes[name], grids[name] = 2 * config.flow.grid**2, config.flow.grid
+        if name not in config.image_streams:
+            grids[name] = (config.flow if name == "flow" else config.difference).grid
+            sizes[name] = 2 * grids[name] ** 2
             continue
         encoders[name] = build_encoder(config.encoder, load, config.video.size)
         sizes[name], grids[name] = encoders[name].dim, config.encoder.grid

@@ -176,6 +176,8 @@ def _results_parquet(rows: list[dict[str, Any]], columns: Sequence[str], part: P
         "frames": pa.int64(),
         "duration": pa.float64(),
         "seconds": pa.float64(),
+        "fold": pa.int64(),
+        "true_value": pa.float64(),
     }
     schema = pa.schema([(column, types.get(column, pa.string())) for column in columns])
     parquet.write_table(pa.Table.from_pylist(rows, schema=schema), part)

@@ -23,6 +23,7 @@ SMALL_FRAMES = 96
 _WORDS = {
     "decode": "decoding",
     "transform": "resizing and augmentation",
+    "difference": "comparing frames",
     "flow": "optical flow",
     "read": "reading stored features",
     "copy": "batching and copying to the device",
@@ -105,6 +106,10 @@ def _for_clips(step: str, config: Config) -> tuple[str, str]:
         if config.augmentation.brightness or config.augmentation.saturation:
             return "augmentation.saturation", "augmentation.saturation 0 and augmentation.brightness 0 spare its half"
         return "video.frames", "fewer video.frames are fewer to resize"
+    if step == "difference":
+        image = "difference" in config.image_streams
+        option, size = ("video", config.video.size) if image else ("difference", config.difference.size)
+        return f"{option}.size", f"it grows with the square of {option}.size (now {size})"
     if step == "flow":
         return "flow.size", f"it grows with the square of flow.size (now {config.flow.size})"
     if step in ("encoder", "backward", "copy"):
@@ -151,5 +156,4 @@ def _for_classification(phase: Phase, step: str) -> tuple[str, str]:
 
 def _images(config: Config) -> bool:
     """A stream goes through an encoder."""
-    names = config.video.stream_names
-    return "rgb" in names or config.flow.form == "image"
+    return bool(config.image_streams)

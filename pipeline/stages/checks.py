@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.config import Config
+from pipeline.config import Config, DataConfig
 from pipeline.data.targets import classes_in
 from pipeline.errors import ConfigError, DataError
 from pipeline.model.encoder import check_blocks
@@ -18,9 +18,7 @@ from pipeline.stages.progress import say
 def check_encoder(config: Config) -> None:
     """An encoder that exists, and that learned or may learn."""
     check_name(config.encoder.name)
-    names = config.video.stream_names
-    images = "rgb" in names or ("flow" in names and config.flow.form == "image")
-    if not images:
+    if not config.image_streams:
         return
     if config.encoder.frozen and config.encoder.weights == "none":
         raise ConfigError("a frozen encoder without weights never learns; set encoder.weights, or encoder.frozen false")
@@ -53,14 +51,17 @@ def check_task(config: Config) -> None:
             raise ConfigError(f"training.{option} is about classes, and task {task} has none; leave it out")
 
 
-def check_data(data: Ingested, allow_leak: bool) -> None:
-    """Classes to tell apart, clips in each split, and no clip on both sides of a split."""
+def check_data(data: Ingested, settings: DataConfig) -> None:
+    """Classes to tell apart, clips in each split, and no clip on both sides of a split. With `data.test` 0 there need
+    be no test: that is a last training on all clips.
+    """
     if len(data.classes) == 1:
         raise DataError(f"only one class, '{data.classes[0]}': there is nothing to tell apart")
-    for split in ("train", "test"):
+    untested = settings.test == 0 and not (data.table["split"] == "test").any()
+    for split in ("train",) if untested else ("train", "test"):
         if not data.files(split):
             raise DataError(f"no readable clip in the {split} split; see data.{split} and video-lstm doctor DATA")
-    if data.leaks and not allow_leak:
+    if data.leaks and not settings.allow_leak:
         raise DataError(
             f"{len(data.leaks)} pairs of near-duplicates lie in different splits, such as {data.leaks[0].path} and "
             f"{data.leaks[0].other}; give both one group in a list (column group), remove one, or train all the same "

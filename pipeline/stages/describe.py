@@ -131,9 +131,16 @@ def _input_steps(config: Config, stream: str) -> list[Step]:
     if stream == "rgb":
         read = Step(f"decode {moments} frames", (moments, "H", "W", 3), "uint8", multiply_adds=None)
         return [read, _uncounted(f"{config.video.fit} to {size} px", images, "uint8")]
+    pairs = Step(f"decode {moments} frame pairs", (moments, 2, "H", "W", 3), "uint8", multiply_adds=None)
+    if stream == "difference":
+        change = config.difference
+        if change.form == "image":
+            return [pairs, _uncounted("difference as an image", images, "uint8")]
+        named = f"brighter and darker at {change.size} px, mean over {change.grid} x {change.grid} cells"
+        return [pairs, _uncounted(named, (moments, 2 * change.grid**2), "float32")]
     flow = config.flow
     steps = [
-        Step(f"decode {moments} frame pairs", (moments, 2, "H", "W", 3), "uint8", multiply_adds=None),
+        pairs,
         _uncounted(f"DIS flow at {flow.size} px", (moments, flow.size, flow.size, 2), "float32"),
     ]
     if flow.form == "image":

@@ -39,14 +39,18 @@ class Scored:
         metrics: of `evaluate_predictions`, `evaluate_frames` or `evaluate_numbers`, by task.
         predictions: of each readable row, in order.
         tracks: what was true and what was predicted of each clip that was scored, in order.
+        groups: the unit of each of these.
     """
 
     metrics: dict[str, Any]
     predictions: list[Prediction]
     tracks: list[Track]
+    groups: list[str]
 
 
-def score(predictor: Predictor, table: pd.DataFrame, workers: int = -1, vanished: Sequence[str] = ()) -> Scored:
+def score(
+    predictor: Predictor, table: pd.DataFrame, workers: int = -1, vanished: Sequence[str] = (), shuffle: bool = False
+) -> Scored:
     """Let the model answer to the rows of a catalog and compare with their targets.
 
     Every row counts: one that cannot be read is named under `failed` and lowers the coverage.
@@ -56,6 +60,7 @@ def score(predictor: Predictor, table: pd.DataFrame, workers: int = -1, vanished
         table: rows of an ingested catalog (path, label, unit, status, times, ...), failed files included.
         workers: decoding processes.
         vanished: clips that should be scored and are not in the table any more; they lower the coverage too.
+        shuffle: let the model see each clip's moments in random order.
 
     Raises:
         DataError: a label that the model does not know, or nothing that can be scored.
@@ -65,22 +70,42 @@ def score(predictor: Predictor, table: pd.DataFrame, workers: int = -1, vanished
     files = clip_files(readable, predictor.classes)
     predictions = []
     with bar("scoring", len(files)) as advance:
-        for prediction in predictor.predict(files, workers):
+        for prediction in predictor.predict(files, workers, shuffle=shuffle):
             predictions.append(prediction)
             advance(1)
     lost = [{"path": p.path, "reason": str(p.error.reason)} for p in predictions if p.error is not None]
     scored = [i for i, prediction in enumerate(predictions) if prediction.error is None]
     tracks = [_track(files[i], predictions[i]) for i in scored]
     units = readable["unit"].tolist()
+    groups = [str(units[i]) for i in scored]
     counted = {
-        "paths": [track.path for track in tracks],
-        "groups": [str(units[i]) for i in scored],
         "expected": len(table) + len(vanished),
         "failed": failures(table[table["status"] != "ok"])
         + lost
         + [{"path": name, "reason": str(Reason.NOT_FOUND)} for name in vanished],
     }
-    return Scored(_metrics(predictor, tracks, [predictions[i] for i in scored], counted), predictions, tracks)
+    mean = float(predictor.model.target_mean) if predictor.model.numeric else 0.0
+    metrics = _metrics(predictor.task, predictor.classes, mean, tracks, predictions, groups, counted)
+    return Scored(metrics, predictions, tracks, groups)
+
+
+def pool(parts: Sequence[Scored], classes: list[str]) -> Scored:
+    """What several models of one task came to, each on clips of its own, as one: the same metrics over all clips.
+
+    Numbers are compared with always answering one mean: that of the models' training means.
+    """
+    tracks = [track for part in parts for track in part.tracks]
+    predictions = [prediction for part in parts for prediction in part.predictions]
+    groups = [group for part in parts for group in part.groups]
+    counted = {
+        "expected": sum(part.metrics["expected"] for part in parts),
+        "failed": [item for part in parts for item in part.metrics["failed"]],
+    }
+    weights = [part.metrics["n"] for part in parts]
+    means = [part.metrics.get("baseline", {}).get("value", 0.0) for part in parts]
+    mean = float(np.average(means, weights=weights))
+    task = parts[0].metrics["task"]
+    return Scored(_metrics(task, classes, mean, tracks, predictions, groups, counted), predictions, tracks, groups)
 
 
 def _track(file: ClipFile, prediction: Prediction) -> Track:
@@ -93,22 +118,28 @@ def _track(file: ClipFile, prediction: Prediction) -> Track:
 
 
 def _metrics(
-    predictor: Predictor, tracks: Sequence[Track], predictions: Sequence[Prediction], counted: dict[str, Any]
+    task: Any,
+    classes: list[str],
+    mean: float,
+    tracks: Sequence[Track],
+    predictions: Sequence[Prediction],
+    groups: Sequence[str],
+    counted: dict[str, Any],
 ) -> dict[str, Any]:
-    """The numbers of the predictor's task."""
-    true, model = [track.true for track in tracks], predictor.model
-    if model.numeric:
+    """The numbers of a task; `tracks` and `groups` are those of the predictions without an error."""
+    shared = {"paths": [track.path for track in tracks], "groups": groups, **counted}
+    true = [track.true for track in tracks]
+    if task in ("regression", "frame_regression"):
         answers = [track.predicted for track in tracks]
-        task: Any = predictor.task
-        return evaluate_numbers(task, targets=true, values=answers, mean=float(model.target_mean), **counted)
+        return evaluate_numbers(task, targets=true, values=answers, mean=mean, **shared)
     probabilities = [p.probabilities for p in predictions if p.probabilities is not None]
-    if model.per_moment:
-        return evaluate_frames(labels=true, probabilities=probabilities, classes=predictor.classes, **counted)
+    if task == "frame_label":
+        return evaluate_frames(labels=true, probabilities=probabilities, classes=classes, **shared)
     return evaluate_predictions(
         labels=np.array([labels[0] for labels in true], dtype=np.int64),
-        probabilities=np.array(probabilities).reshape(len(true), len(predictor.classes)),
-        classes=predictor.classes,
-        **counted,
+        probabilities=np.array(probabilities).reshape(len(true), len(classes)),
+        classes=classes,
+        **shared,
     )
 
 
@@ -118,6 +149,7 @@ def evaluate(
     split: Which = "test",
     out: str | Path | None = None,
     workers: int = -1,
+    shuffle: bool = False,
 ) -> dict[str, Any]:
     """Score a checkpoint on a data set.
 
@@ -130,10 +162,12 @@ def evaluate(
         split: which clips of the checkpoint's own split; `all` includes those it learned from, and says so.
         out: folder for metrics.json, tables and pictures.
         workers: decoding processes.
+        shuffle: let the model see each clip's moments in random order. What it loses is what it had from their order;
+            an order that is drawn from the clip's content, so that every model sees the same.
 
     Returns:
-        The metrics, with `split`, `data`, `model` and `seen`: how many clips were kept out because the model learned
-        from them.
+        The metrics, with `split`, `data`, `model`, `shuffled` and `seen`: how many clips were kept out because the
+        model learned from them.
 
     Raises:
         DataError: nothing to score.
@@ -154,8 +188,9 @@ def evaluate(
         raise DataError(f"{config.root}: no clip of the {split} split is there")
     own = predictor.card.split.get(split, []) if home else []
     vanished = sorted(set(own) - set(identities(table)))
-    scored = score(predictor, chosen, workers, vanished)
-    metrics = scored.metrics | {"split": split, "data": str(config.root), "model": predictor.digest, "seen": seen}
+    scored = score(predictor, chosen, workers, vanished, shuffle)
+    metrics = scored.metrics | {"split": split, "data": str(config.root), "model": predictor.digest}
+    metrics |= {"shuffled": shuffle, "seen": seen}
     if out is not None:
         write_report(metrics, scored.tracks, Path(out))
     return metrics

@@ -6,7 +6,7 @@ import os
 import secrets
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,9 @@ def extract_all(config: Config, out: str | Path | None = None) -> Extracted:
     device, store = choose_device(config.training.device), FeatureStore()
     if out is not None:
         _make(Path(out))  # before the work, which must not be lost for a folder
-    data = ingest(config.data, policy=Policy(config.limits, config.video.partial), task=config.task)
+    every = bool(config.data.folds) and not config.data.fold  # each clip is learned from in some fold
+    data = ingest(config.data, split=not every, policy=Policy(config.limits, config.video.partial), task=config.task)
+    data = replace(data, table=data.table.assign(split="train")) if every else data
     torch.manual_seed(config.seed)
     model = build_classifier(config, len(data.classes)).to(device).eval()
     plan, workers = Plan.of(config), choose_workers(config.training.workers)
@@ -115,8 +117,7 @@ def extract_all(config: Config, out: str | Path | None = None) -> Extracted:
 
 def check_frozen(config: Config) -> None:
     """Raises ConfigError where there are no features to store: an encoder that is trained, or has no weights."""
-    names = config.video.stream_names
-    if "rgb" not in names and config.flow.form == "grid":
+    if not config.image_streams:
         return
     check_name(config.encoder.name)
     if not config.encoder.frozen:

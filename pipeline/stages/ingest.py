@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config import DataConfig
-from pipeline.data import catalog, layouts, splits
+from pipeline.data import catalog, folds, layouts, splits
 from pipeline.data.clip_file import ClipFile
-from pipeline.data.duplicates import Leak, straddling
+from pipeline.data.duplicates import Leak, look_alikes
 from pipeline.data.layouts import Entry
 from pipeline.data.target_text import class_seconds, latest, read_target
 from pipeline.errors import DataError
@@ -95,7 +95,10 @@ def ingest(
     _report_late_targets(table)
     if summary["ok"] == 0:
         raise DataError(f"{config.root}: none of the {summary['files']} files can be decoded")
-    table = splits.assign(table, config) if split else table.assign(unit=splits.units_of(table))
+    if config.folds:
+        table = folds.assign_fold(table, config) if split else folds.join_alike(table)
+    else:
+        table = splits.assign(table, config) if split else table.assign(unit=splits.units_of(table))
     leaks = find_leaks(table) if split else []
     if out is not None:
         catalog.write(table, out)
@@ -111,8 +114,7 @@ def classes_of(entries: Sequence[Entry]) -> list[str]:
 
 def find_leaks(table: pd.DataFrame) -> list[Leak]:
     """Near-duplicates that lie in different splits of a catalog, named on the screen."""
-    prints = [b"" if finding is None else finding.fingerprint for _, finding in catalog.details(table)]
-    leaks = straddling(table.assign(fingerprint=pd.Series(prints, index=table.index, dtype=object)))
+    leaks = look_alikes(table)
     if leaks:
         say(f"{len(leaks)} pairs of near-duplicates lie in different splits:")
     for leak in leaks[:SHOWN]:

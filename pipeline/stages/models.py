@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.config import TrackingConfig
 from pipeline.errors import CheckpointError
 from pipeline.stages.predict import Predictor, load_predictor
+from pipeline.stages.run_folder import FOLDS
 
 STORE_SCHEMES = ("runs:/", "models:/")
 
@@ -34,6 +35,8 @@ def load_model(name: str | Path, device: str = "auto", tracking: TrackingConfig 
     folder_ = Path(name)
     if not folder_.exists():
         raise CheckpointError(f"{name}: no such checkpoint; MODEL is a checkpoint folder, runs:/... or models:/...")
+    if (folder_ / FOLDS).exists():
+        raise CheckpointError(f"{name} holds a model per fold; name one of them, such as {folder_ / 'fold-1'}")
     if not (folder_ / "model.json").exists() and (folder_ / "best").is_dir():
         folder_ = folder_ / "best"
     return load_predictor(folder_, device)

@@ -82,7 +82,11 @@ class Predictor:
         return self.card.classes
 
     def predict(
-        self, files: Sequence[str | ClipFile], workers: int = 0, policy: Policy | None = None
+        self,
+        files: Sequence[str | ClipFile],
+        workers: int = 0,
+        policy: Policy | None = None,
+        shuffle: bool = False,
     ) -> Iterator[Prediction]:
         """Predictions in the order of `files`; a file that cannot be read gives one with `error` set.
 
@@ -91,6 +95,7 @@ class Predictor:
             workers: decoding processes; 0 decodes in this process, and a file that crashes the decoder ends it.
             policy: what a file may cost, and whether a damaged one is classified by what decodes of it and noted;
                 None: the limits of the training, and yes.
+            shuffle: what is left of the answers without the order of time, see `answer_shuffled`.
         """
         items = [file if isinstance(file, ClipFile) else ClipFile(str(file)) for file in files]
         if not items:
@@ -98,12 +103,13 @@ class Predictor:
         policy = policy or Policy(self.plan.limits, "accept")
         plan = replace(self.plan, limits=policy.limits, video=replace(self.plan.video, partial=policy.partial))
         for loaded in stream_clips(items, plan, choose_workers(workers)):
-            path = items[loaded.index].path
+            file = items[loaded.index]
+            path = file.path
             if loaded.clip is None:
                 yield Prediction(path, None, loaded.error)
                 continue
             started = time.perf_counter()
-            answer = self.answer(loaded.clip)
+            answer = self.answer_shuffled(loaded.clip, file.digest) if shuffle else self.answer(loaded.clip)
             seconds = time.perf_counter() - started
             probabilities, values = (None, answer) if self.model.numeric else (answer, None)
             yield Prediction(
@@ -122,6 +128,20 @@ class Predictor:
     def answer(self, clip: ClipInputs) -> NDArray[np.float64]:
         """For one clip, float64: probabilities (K) or a number (1,); for each moment, (T, K) or (T,)."""
         return self.from_features(encode_clip(self.model, clip, self.device))
+
+    def answer_shuffled(self, clip: ClipInputs, digest: str) -> NDArray[np.float64]:
+        """The same for the clip's moments in random order, each with what it had: frame, difference, flow.
+
+        Args:
+            clip: in its order.
+            digest: the clip's identity, which decides the order; in hex, may be empty.
+
+        Returns:
+            As of `answer`; what is for each moment is in the order of time again.
+        """
+        order = np.random.default_rng([int(digest[:12] or "0", 16), clip.length]).permutation(clip.length)
+        answer = self.answer(clip.reordered(order))
+        return answer[np.argsort(order)] if self.model.per_moment else answer
 
     @torch.inference_mode()
     def from_features(self, features: dict[str, NDArray[np.float32]]) -> NDArray[np.float64]:

@@ -18,6 +18,8 @@ from pipeline.stages.resume import FORMER, NAME, TrainingState, recover
 from pipeline.tracking.store import hide_password
 
 RESULT = "result.json"
+FOLDS = "cross_validation.json"
+"""In the folder of a cross-validation, whose trainings lie in folders below it."""
 RESUMABLE = ("training.device", "training.workers", "tracking.", "name")
 """Options that a resumed training may change: they decide where it runs, not what comes out."""
 
@@ -30,11 +32,9 @@ def opened(config: Config, out: Path | None, fresh: bool, resume: bool) -> Itera
         UserError: the folder cannot be written, is in use, or holds a training that this one may not go on with.
         CheckpointError: its state is damaged, or there is none to insist on.
     """
-    folder = out or _free_folder(Path("runs") / config.name, fresh)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be made ({error.strerror}); choose another --out") from None
+    folder = make_folder(config, out, fresh)
+    if (folder / FOLDS).exists():
+        raise UserError(f"{folder} holds a cross-validation; choose another --out")
     with locked(folder):  # before anything is read: whoever had it may have finished the training meanwhile
         yield folder, None if fresh else _unfinished(folder, config, resume)
 
@@ -44,7 +44,7 @@ def _unfinished(folder: Path, config: Config, resume: bool) -> TrainingState | N
     if (folder / RESULT).exists():
         raise UserError(f"{folder} holds a finished training; choose another --out, or replace it with --fresh")
     state = recover(folder)
-    changed = _changed(state.config, flatten(recorded(config))) if state else []
+    changed = differences(state.config, flatten(recorded(config))) if state else []
     if state is None or (changed and not state.begun):
         if resume:
             raise CheckpointError(f"{folder} holds no unfinished training to resume")
@@ -56,6 +56,16 @@ def _unfinished(folder: Path, config: Config, resume: bool) -> TrainingState | N
         )
     say(f"continuing the training in {folder} after epoch {state.epoch}")
     return state
+
+
+def make_folder(config: Config, out: Path | None, fresh: bool) -> Path:
+    """`out`; None: runs/NAME, or where that holds a finished training the next free one."""
+    folder = out or _free_folder(Path("runs") / config.name, fresh)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({error.strerror}); choose another --out") from None
+    return folder
 
 
 def _free_folder(wanted: Path, fresh: bool) -> Path:
@@ -74,7 +84,8 @@ def clear(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Options in which a flat configuration differs from that of what it is to continue."""
     return [
         key
         for key in sorted(before.keys() | now.keys())

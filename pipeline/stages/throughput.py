@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-LOADING = ("decode", "transform", "flow")
+LOADING = ("decode", "transform", "difference", "flow")
 """Steps of the decoding processes."""
 ON_CORES = (*LOADING, "tracking")
 """Steps that run on the CPU whatever the device is; the others run where the model is."""

@@ -55,7 +55,7 @@ class Trained:
     Attributes:
         checkpoint: folder of the best checkpoint.
         run_id: MLflow run; None when tracking is off.
-        test: metrics on the test split; empty where it was left for later.
+        test: metrics on the test split; empty where it was left for later, or there is none (`data.test` 0).
         folder: everything else: catalog, last checkpoint, report.
     """
 
@@ -145,7 +145,8 @@ def _train_in(
     test: bool,
 ) -> Trained:
     data = ingest(config.data, policy=Policy(config.limits, config.video.partial), task=config.task)
-    check_data(data, config.data.allow_leak)
+    check_data(data, config.data)
+    test = test and bool((data.table["split"] == "test").any())
     for note in target_notes(config, [file.duration for file in data.files("train")]):
         say(note)
     if state is not None:
@@ -169,8 +170,8 @@ def _train_in(
         trained = _train_tracked(config, folder, data, model, state, run, device, on_epoch, test)
     except Pruned as given_up:
         tags = {"pruned": str(given_up)}
-        _attempt(lambda: run.tags(tags))
-        _attempt(lambda: run.finish("KILLED"))
+        attempt(lambda: run.tags(tags))
+        attempt(lambda: run.finish("KILLED"))
         raise
     except BaseException as error:
         tag = {"failure": f"{type(error).__name__}: {error}"[:500]}
@@ -260,12 +261,12 @@ def _record(run: Run, row: dict[str, float], reading: Reading) -> None:
         "seconds": "time/epoch",
     }
     metrics = {names[key]: value for key, value in row.items() if key in names} | inside.metrics(reading)
-    _attempt(lambda: run.metrics(metrics, step=int(row["epoch"])))
+    attempt(lambda: run.metrics(metrics, step=int(row["epoch"])))
     if reading["warnings"]:
-        _attempt(lambda: run.tags({f"warning.{kind}": text for kind, text in reading["warnings"].items()}))
+        attempt(lambda: run.tags({f"warning.{kind}": text for kind, text in reading["warnings"].items()}))
 
 
-def _attempt(send: Callable[[], None]) -> None:
+def attempt(send: Callable[[], None]) -> None:
     """A store that fails in the middle costs its record, not the training: all of it is in the run's folder too."""
     try:
         send()
@@ -299,7 +300,7 @@ def _test(config: Config, folder: Path, data: Ingested, run: Run, device: torch.
     checkpoint.save(folder / "best", model.state_dict(), described)
     write_report(metrics, scored.tracks, folder / "report")
     names = {f"test/{k}": float(v) for k, v in headline(metrics).items() if isinstance(v, int | float)}
-    _attempt(lambda: run.metrics(names, step=card.extra["epoch"]))
+    attempt(lambda: run.metrics(names, step=card.extra["epoch"]))
     first = JUDGED[config.task].scores[0]
     say(f"test {TITLES[first]} {score_text(metrics, first)}")
     return metrics
@@ -307,16 +308,16 @@ def _test(config: Config, folder: Path, data: Ingested, run: Run, device: torch.
 
 def _publish(folder: Path, run: Run) -> None:
     """Checkpoint and report to the store."""
-    _attempt(run.send)
+    attempt(run.send)
     for path, place in (
         (folder / "best", CHECKPOINT_FOLDER), (folder / "report", "report"), (folder / "catalog.parquet", "data"),
     ):  # fmt: skip
-        _attempt(lambda path=path, place=place: run.artifact(path, place))  # type: ignore[misc]
+        attempt(lambda path=path, place=place: run.artifact(path, place))  # type: ignore[misc]
 
 
 def _close(folder: Path, run: Run, trained: Trained) -> None:
     """End the run; then the folder's result, which says that all is done: a kill before it costs the test alone."""
-    _attempt(lambda: run.finish("FINISHED"))
+    attempt(lambda: run.finish("FINISHED"))
     result = {"checkpoint": trained.checkpoint, "run_id": trained.run_id, "test": trained.test}
     write_json(result, folder / RESULT)
     for name in (NAME, FORMER):

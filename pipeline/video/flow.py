@@ -43,28 +43,6 @@ def flow_fields(previous: np.ndarray, current: np.ndarray) -> np.ndarray:
     return fields
 
 
-def flow_grid(fields: np.ndarray, grid: int) -> np.ndarray:
-    """Mean flow in each of grid x grid cells.
-
-    Args:
-        fields: float32 (T, H, W, 2) of `flow_fields`.
-        grid: cells per side, at most H and W.
-
-    Returns:
-        float32 (T, 2 * grid * grid), laid out as (T, 2, grid, grid): all of x, then all of y. Where the sides
-        do not divide evenly, neighbouring cells differ by one pixel in size and every pixel is in exactly one
-        cell.
-    """
-    count, height, width = fields.shape[:3]
-    if not 1 <= grid <= min(height, width):
-        raise ValueError(f"a flow of {width} x {height} pixels has no {grid} x {grid} cells")
-    rows = np.arange(grid + 1) * height // grid
-    columns = np.arange(grid + 1) * width // grid
-    sums = np.add.reduceat(np.add.reduceat(fields.astype(np.float64), rows[:-1], axis=1), columns[:-1], axis=2)
-    cells = sums / (np.diff(rows)[:, None] * np.diff(columns))[None, :, :, None]
-    return cells.transpose(0, 3, 1, 2).reshape(count, 2 * grid * grid).astype(np.float32)
-
-
 def flow_image(fields: np.ndarray) -> np.ndarray:
     """The flow as an image that an RGB encoder can read.
 

@@ -1,7 +1,7 @@
-"""One cell of a table: train on one fold's list, and predict its test clips in order and with their moments shuffled.
+"""One cell of a table: train one fold, and predict its test clips in order and with their moments shuffled.
 
-It is what `video-lstm train` does with that list, by the same functions and to the same numbers, without what a table
-has no use for: MLflow, pictures, and decoding the test clips again for every cell.
+It is what `video-lstm train --data.fold` does, by the same functions and to the same numbers, without what a table has
+no use for: MLflow, pictures, and decoding the test clips again for every cell.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import multiprocessing
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 import pipeline
-from pipeline.config import Config, DataConfig, to_dict
+from pipeline.config import Config, to_dict
 from pipeline.data.arrays import Arrays
 from pipeline.data.batches import ClipFile
 from pipeline.data.catalog import Policy
@@ -35,7 +36,7 @@ from pipeline.model.classifier import build_classifier
 from pipeline.stages.devices import choose_device
 from pipeline.stages.extract import encoders_digest, fill, standardise, training_views
 from pipeline.stages.fit import fit
-from pipeline.stages.ingest import Ingested, ingest
+from pipeline.stages.ingest import Ingested, clip_files, ingest
 from pipeline.stages.predict import Predictor
 from pipeline.stages.resume import TrainingState
 from pipeline.stages.sources import FeatureSource
@@ -98,13 +99,14 @@ def _ingested(config: Config) -> Ingested:
     return _INGESTED[key]
 
 
-def run_all(configs: Sequence[Config], folder: Path, processes: int) -> Iterator[tuple[int, Outcome]]:
+def run_all(configs: Sequence[Config], data: str, folder: Path, processes: int) -> Iterator[tuple[int, Outcome]]:
     """Position and outcome of each cell as it is finished; finished ones are read from `folder`, and others put there.
 
-    A cell's file is named after its configuration, its list and the versions: delete the folder after changing code.
+    A cell's file is named after its configuration, the digest of its data and the versions: delete the folder after
+    changing code.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"{_name(config)}.json" for config in configs]
+    files = [folder / f"{_name(config, data)}.json" for config in configs]
     waiting = []
     for index, file in enumerate(files):
         if file.exists():
@@ -131,16 +133,16 @@ def run_and_keep(config: Config, file: Path) -> Outcome:
     return outcome
 
 
-def _name(config: Config) -> str:
+def _name(config: Config, data: str) -> str:
     plain = to_dict(config)
     del plain["tracking"], plain["name"]
-    plain["data"]["root"] = Path(config.data.root or "").read_text()
+    plain["data"]["root"] = data
     parts = [plain, pipeline.__version__, torch.__version__]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def run_cell(config: Config) -> Outcome:
-    """Train on the list `config.data.root`, choose the epoch by validation, predict the test clips.
+    """Train on the fold `config.data.fold`, choose the epoch by validation, predict the test clips.
 
     Raises:
         ConfigError: an encoder that is trained, which has no stored features.
@@ -197,13 +199,10 @@ def _tested(
     )
 
 
-def fill_store(config: Config, table_list: Path) -> None:
-    """Compute what all cells of a configuration read, once, before any of them starts."""
-    whole = replace(config, data=DataConfig(root=str(table_list)))
-    data = ingest(whole.data, split=False, policy=Policy(config.limits, config.video.partial))
-    rows = data.table.assign(split="train")
-    files = replace(data, table=rows).files("train")
-    model = build_classifier(whole, len(data.classes))
+def fill_store(config: Config, table: pd.DataFrame) -> None:
+    """Compute what all cells of a configuration read, of all clips, once, before any of them starts."""
+    files = clip_files(table[table["status"] == "ok"], [])
+    model = build_classifier(config, 2)
     device = choose_device(config.training.device)
     requests = training_views(files, config.augmentation.views)
     plan, encoders = Plan.of(config), encoders_digest(model, config.encoder.grid)

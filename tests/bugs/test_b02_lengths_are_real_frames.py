@@ -41,7 +41,7 @@ def loader(files: list[ClipFile], config: Config) -> ClipLoader:
 
 
 @pytest.mark.parametrize("sampling", SAMPLING)
-@pytest.mark.parametrize("streams", ["rgb", "rgb+flow"])
+@pytest.mark.parametrize("streams", ["rgb", "rgb+difference+flow"])
 def test_lengths_count_the_frames_that_were_read(
     files: list[ClipFile], make_config: Any, sampling: str, streams: str
 ) -> None:

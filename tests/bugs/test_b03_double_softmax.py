@@ -18,7 +18,7 @@ def logits_of(streams: tuple[str, ...]) -> dict[str, torch.Tensor]:
     return {**model.branch_logits(features, lengths), "fused": model.head(features, lengths)}
 
 
-@pytest.mark.parametrize("streams", [("rgb",), ("rgb", "flow")])
+@pytest.mark.parametrize("streams", [("rgb",), ("rgb", "difference", "flow")])
 def test_heads_return_logits(streams: tuple[str, ...]) -> None:
     for name, logits in logits_of(streams).items():
         assert (logits < 0).any(), name  # a probability is not negative

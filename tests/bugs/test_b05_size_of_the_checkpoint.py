@@ -17,12 +17,13 @@ from pipeline.stages.predict import Predictor
 from pipeline.stages.train import train
 from pipeline.video.reader import probe
 
-UNUSUAL = {"video__size": 40, "video__fit": "crop", "video__frames": 5, "video__streams": "rgb+flow"}
+UNUSUAL = {"video__size": 40, "video__fit": "crop", "video__frames": 5, "video__streams": "rgb+difference+flow"}
 
 
 @pytest.fixture(scope="module")
 def config(make_config: Any) -> Config:
-    return make_config(**UNUSUAL, flow__grid=3, flow__size=24, encoder__grid=2, training__epochs=1)  # type: ignore[no-any-return]
+    small = {"flow__grid": 3, "flow__size": 24, "difference__form": "image"}
+    return make_config(**UNUSUAL, **small, encoder__grid=2, training__epochs=1)  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,8 @@ def test_classification_prepares_clips_as_training_did(
     result = classify(trained, [str(tiny_clips / "red")], workers=0)
     assert result.ok == 10
     for shapes, row in zip(seen, result.table, strict=True):
-        assert shapes == {"rgb": (row["frames"], 3, 40, 40), "flow": (row["frames"], 18)}
+        images = dict.fromkeys(("rgb", "difference"), (row["frames"], 3, 40, 40))
+        assert shapes == images | {"flow": (row["frames"], 18)}
         assert row["frames"] == min(5, probe(row["path"]).frames)
 
 

@@ -31,7 +31,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return paths
 
 
-@pytest.mark.parametrize("streams", ["rgb", "flow"])
+@pytest.mark.parametrize("streams", ["rgb", "difference", "flow"])
 @pytest.mark.parametrize("sampling", ["uniform", "rate"])
 def test_a_mark_in_the_last_tenth_changes_the_features(
     twins: list[str], make_config: Any, sampling: str, streams: str

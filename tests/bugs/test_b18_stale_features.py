@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import AugmentationConfig, Config, EncoderConfig, FlowConfig, VideoConfig
+from pipeline.config import AugmentationConfig, Config, DifferenceConfig, EncoderConfig, FlowConfig, VideoConfig
 from pipeline.data import features
 from pipeline.data.clips import Plan
 from pipeline.data.examine import content_digest
@@ -21,8 +21,9 @@ from pipeline.stages.extract import encoders_digest, fill, training_views
 from pipeline.stages.ingest import clip_files, ingest
 from pipeline.video.writer import write_video
 
-PLAN = Plan(VideoConfig(streams="rgb+flow"), FlowConfig(), AugmentationConfig())
+PLAN = Plan(VideoConfig(streams="rgb+difference+flow"), FlowConfig(), AugmentationConfig())
 VIDEO = {"streams": "rgb", "sampling": "rate", "frames": 17, "fps": 9.0, "size": 113, "fit": "crop"}
+DIFFERENCE = {"form": "image", "grid": 9, "size": 161, "interval": 0.0}
 FLOW = {"form": "image", "grid": 9, "size": 161, "interval": 0.0}
 AUGMENTATION = {"crop": 0.6, "flip": 0.5, "rotate": 5.0, "brightness": 0.1, "saturation": 0.1}
 
@@ -34,10 +35,12 @@ def key(plan: Plan = PLAN, digest: str = "d", encoders: str = "e", view: int | N
 def test_every_option_that_decides_a_feature_is_part_of_its_key() -> None:
     plans = [replace(PLAN, video=replace(PLAN.video, **{name: value})) for name, value in VIDEO.items()]
     plans += [replace(PLAN, flow=replace(PLAN.flow, **{name: value})) for name, value in FLOW.items()]
+    plans += [replace(PLAN, difference=replace(PLAN.difference, **{name: x})) for name, x in DIFFERENCE.items()]
     others = [key(plan) for plan in plans]
     others += [key(digest="other clip"), key(encoders="other weights"), key(view=1), key(view=2)]
     assert len({key(), *others}) == 1 + len(others)
     assert set(VIDEO) | {"partial"} == set(vars(VideoConfig())) and set(FLOW) == set(vars(FlowConfig()))
+    assert set(DIFFERENCE) == set(vars(DifferenceConfig()))
 
 
 def test_another_decoder_or_another_arithmetic_is_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,9 +70,10 @@ def test_augmentation_counts_for_random_views_alone() -> None:
     assert set(AUGMENTATION) | {"views"} == set(vars(AugmentationConfig()))
 
 
-def test_flow_options_do_not_count_where_there_is_no_flow() -> None:
+def test_options_of_a_stream_do_not_count_where_it_is_not() -> None:
     still = replace(PLAN, video=VideoConfig())
     assert key(replace(still, flow=FlowConfig(grid=5))) == key(still)
+    assert key(replace(still, difference=DifferenceConfig(grid=5))) == key(still)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -8,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import AugmentationConfig, FlowConfig, VideoConfig
-from pipeline.data.clips import Plan, choose_frames, load_clip, previous_frames
+from pipeline.config import AugmentationConfig, DifferenceConfig, FlowConfig, VideoConfig
+from pipeline.data.clips import ClipInputs, Plan, choose_frames, load_clip, previous_frames
 from pipeline.errors import Reason, VideoError
 from pipeline.video.capture import Capture
+from pipeline.video.difference import STILL
 from pipeline.video.reader import probe
 from pipeline.video.writer import write_video
 
@@ -121,13 +124,57 @@ def test_inputs_have_the_promised_shapes(moving: str) -> None:
     assert image.inputs["flow"].shape == (5, 3, 24, 24) and image.inputs["flow"].dtype == np.uint8
 
 
-def test_a_stream_is_the_same_alone_and_beside_the_other(moving: str) -> None:
+@pytest.mark.parametrize("form", ["grid", "image"])
+def test_a_stream_is_the_same_alone_and_beside_the_others(moving: str, form: Literal["grid", "image"]) -> None:
     times = probe(moving).times
     for seed in (None, 3):
-        both = load_clip(moving, times, plan("rgb+flow"), seed)
-        for name in ("rgb", "flow"):
-            alone = load_clip(moving, times, plan(name), seed)
-            assert np.array_equal(alone.inputs[name], both.inputs[name])
+        change = DifferenceConfig(form, grid=3, size=48, interval=0.3)  # reads frames that the flow does not
+
+        def load(streams: str, seed: int | None = seed, change: DifferenceConfig = change) -> ClipInputs:
+            return load_clip(moving, times, replace(plan(streams), difference=change), seed)
+
+        together = load("rgb+difference+flow")
+        assert list(together.inputs) == ["rgb", "difference", "flow"]
+        for name in together.inputs:
+            assert np.array_equal(load(name).inputs[name], together.inputs[name])
+
+
+def test_a_difference_is_an_image_or_a_grid_and_starts_at_nothing(moving: str) -> None:
+    times = probe(moving).times
+    whole = VideoConfig(streams="difference", frames=20, size=24)
+    grid = load_clip(moving, times, Plan(whole, FlowConfig(), difference=DifferenceConfig(grid=3, size=48)))
+    assert grid.inputs["difference"].shape == (20, 18) and grid.inputs["difference"].dtype == np.float32
+    assert (grid.inputs["difference"][0] == 0).all() and (grid.inputs["difference"][5] > 0).all()
+    image = load_clip(moving, times, Plan(whole, FlowConfig(), difference=DifferenceConfig("image")))
+    assert image.inputs["difference"].shape == (20, 3, 24, 24) and image.inputs["difference"].dtype == np.uint8
+    assert (image.inputs["difference"][0] == STILL).all() and (image.inputs["difference"][5] != STILL).any()
+
+
+@pytest.mark.parametrize("form", ["grid", "image"])
+def test_a_difference_does_not_depend_on_the_frame_rate(tmp_path: Path, form: Literal["grid", "image"]) -> None:
+    """The same scene with 10 and with 20 frames per second, looked at in the same moments."""
+    scene = np.random.default_rng(0).integers(0, 256, (16, 32, 48, 3), dtype=np.uint8)
+    rates = {10.0: np.ascontiguousarray(scene), 20.0: np.repeat(scene, 2, axis=0)}
+    found = []
+    for rate, frames in rates.items():
+        path = str(tmp_path / f"{rate:.0f}.mkv")
+        write_video(path, frames, rate)
+        video = VideoConfig(streams="difference", sampling="rate", fps=5.0, size=24)
+        change = DifferenceConfig(form, grid=4, size=32, interval=0.2)
+        found.append(load_clip(path, probe(path).times, Plan(video, FlowConfig(), difference=change)))
+    assert found[0].times == pytest.approx(found[1].times[: found[0].length], abs=1e-3)
+    assert np.array_equal(*(clip.inputs["difference"][: found[0].length] for clip in found))
+
+
+def test_a_change_of_colour_is_no_difference(tmp_path: Path) -> None:
+    """A still clip stays still in every training view, however it is augmented."""
+    path = str(tmp_path / "still.mkv")
+    texture = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    write_video(path, np.repeat(texture[None], 8, axis=0), 10.0)
+    augmentation = AugmentationConfig(crop=0.5, flip=0.5, rotate=20.0, brightness=0.5, saturation=0.5)
+    still = Plan(VideoConfig(streams="difference", frames=5, size=24), FlowConfig(), augmentation)
+    for seed in range(5):
+        assert (load_clip(path, probe(path).times, still, seed).inputs["difference"] == 0).all()
 
 
 def test_flow_is_a_velocity_whatever_the_interval(moving: str) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.config import Config, EncoderConfig, FlowConfig, RecurrentConfig, VideoConfig
+from pipeline.config import Config, DifferenceConfig, EncoderConfig, FlowConfig, RecurrentConfig, VideoConfig
 from pipeline.errors import ConfigError
 from pipeline.model.classifier import Classifier, build_classifier, fuse
 
-FORMS = [("rgb", "grid"), ("flow", "grid"), ("flow", "image"), ("rgb+flow", "grid"), ("rgb+flow", "image")]
+STREAMS = ("rgb", "difference", "flow", "rgb+flow", "rgb+difference+flow")
+FORMS = [(streams, form) for streams in STREAMS for form in ("grid", "image") if (streams, form) != ("rgb", "image")]
 
 
 def make(streams: str = "rgb", form: Any = "grid", frozen: bool = False, **recurrent: Any) -> Classifier:
@@ -19,6 +20,7 @@ def make(streams: str = "rgb", form: Any = "grid", frozen: bool = False, **recur
     settings = {"hidden": 8, "layers": 2, **recurrent}
     config = Config(
         video=VideoConfig(streams=streams, size=32),
+        difference=DifferenceConfig(form=form, grid=3),
         flow=FlowConfig(form=form, grid=3),
         encoder=EncoderConfig(name="compact", weights="none", frozen=frozen),
         recurrent=RecurrentConfig(**settings),
@@ -39,7 +41,7 @@ def clips(model: Classifier, batch: int = 3, steps: int = 5) -> dict[str, torch.
 @pytest.mark.parametrize(("streams", "form"), FORMS)
 def test_streams(streams: str, form: str) -> None:
     model = make(streams, form)
-    images = {"rgb"} & set(model.streams) | ({"flow"} & set(model.streams) if form == "image" else set())
+    images = set(model.streams) & ({"rgb"} if form == "grid" else {"rgb", "difference", "flow"})
     assert set(model.encoders) == images
     inputs, lengths = clips(model), torch.tensor([5, 2, 3])
     features = model.encode(inputs, lengths)
@@ -75,7 +77,7 @@ def test_two_streams_are_fused_from_their_branches() -> None:
 @pytest.mark.parametrize("kind", ["none", "rnn", "gru", "lstm"])
 @pytest.mark.parametrize("pooling", ["last", "mean", "max", "attention"])
 def test_step_equals_forward_over_the_prefix(kind: str, pooling: str) -> None:
-    model = make("rgb+flow", kind=kind, pooling=pooling, projection=6)
+    model = make("rgb+difference+flow", kind=kind, pooling=pooling, projection=6)
     inputs = clips(model, batch=2, steps=6)
     state = None
     with torch.no_grad():

@@ -11,12 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pipeline.config import (
     AugmentationConfig,
@@ -28,10 +24,8 @@ from pipeline.config import (
     TrainingConfig,
     VideoConfig,
 )
-from pipeline.errors import ConfigError, DataError
-from pipeline.stages.ingest import ingest
+from pipeline.errors import ConfigError
 from pipeline.stages.train import train
-from pipeline.video.writer import write_video
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -48,7 +42,7 @@ def modules() -> Iterator[Any]:
 
 def flow_config(root: Path | str) -> Config:
     return Config(
-        data=DataConfig(root=str(root), val=0.2, test=0.2),
+        data=DataConfig(root=str(root), val=0.2, folds=3, fold=1),
         video=VideoConfig(streams="flow", frames=4),
         flow=FlowConfig(grid=2, size=32),
         augmentation=AugmentationConfig(views=2),
@@ -58,76 +52,8 @@ def flow_config(root: Path | str) -> Config:
     )
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 8), min_size=30, max_size=60), st.integers(2, 5), st.integers(0, 5))
-def test_each_clip_is_tested_once_and_groups_stay_whole(modules: Any, groups: list[int], count: int, seed: int) -> None:
-    names = [f"group {group}" for group in groups]
-    table = pd.DataFrame({
-        "path": [f"/clips/{number}.mp4" for number in range(len(groups))],
-        "label": ["ab"[number % 2] for number in range(len(groups))],
-        "unit": names,
-    })  # fmt: skip
-    if len(set(groups)) < count:
-        with pytest.raises(DataError, match="lower --folds"):
-            modules("folds").make_folds(table, count, seed)
-        return
-    folds = modules("folds").make_folds(table, count, seed)
-    tested = np.array([fold["split"] == "test" for fold in folds])
-    assert len(folds) == count
-    assert (tested.sum(axis=0) == 1).all()
-    assert tested.any(axis=1).all()
-    for fold in folds:
-        assert fold["path"].tolist() == table["path"].tolist()
-        assert fold["group"].tolist() == names
-        assert (fold.groupby("group")["split"].nunique() == 1).all()
-
-
-def test_another_seed_gives_other_folds_and_the_same_seed_the_same(modules: Any) -> None:
-    table = pd.DataFrame({"path": [f"/{i}" for i in range(40)], "label": ["a", "b"] * 20, "unit": list(range(40))})
-    one, again, other = (modules("folds").make_folds(table, 4, seed) for seed in (0, 0, 1))
-    assert all(a.equals(b) for a, b in zip(one, again, strict=True))
-    assert not all(a.equals(b) for a, b in zip(one, other, strict=True))
-
-
-def test_clips_that_look_alike_are_one_group(modules: Any, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    clips = [rng.integers(0, 255, (8, 6, 8, 3), dtype=np.uint8) for _ in range(5)]
-    # the last is the first again, encoded anew under another label
-    for number, coarse in enumerate([*clips, clips[0]]):
-        folder = tmp_path / "ab"[number % 2]
-        folder.mkdir(exist_ok=True)
-        frames = [cv2.resize(frame, (96, 72), interpolation=cv2.INTER_CUBIC) for frame in coarse]
-        write_video(str(folder / f"{number}.{'mp4' if number < 5 else 'avi'}"), np.array(frames), 10.0)
-    table = ingest(DataConfig(root=str(tmp_path)), split=False).table
-    assert table["unit"].nunique() == 6
-    joined = modules("folds").join_alike(table)
-    unit = dict(zip(joined["path"].map(lambda path: Path(path).stem), joined["unit"], strict=True))
-    assert unit["0"] == unit["5"]
-    assert joined["unit"].nunique() == 5
-
-
-def test_training_reads_the_lists_and_takes_validation_from_other_groups(
-    modules: Any, tiny_clips: Path, tmp_path: Path
-) -> None:
-    table = ingest(DataConfig(root=str(tiny_clips)), split=False).table
-    paths = modules("folds").write_folds(table, 4, 0, tmp_path)
-    tested: list[str] = []
-    for path in paths:
-        read = ingest(DataConfig(root=str(path), val=0.2, test=0.2)).table
-        wanted = pd.read_csv(path)
-        assert ((read["split"] == "test").to_numpy() == (wanted["split"] == "test").to_numpy()).all()
-        sides = {split: set(part["unit"]) for split, part in read.groupby("split")}
-        assert sides.keys() == {"train", "val", "test"}
-        assert not sides["train"] & sides["val"]
-        assert not sides["test"] & (sides["train"] | sides["val"])
-        tested += read["path"][read["split"] == "test"].tolist()
-    assert sorted(tested) == sorted(str(Path(path).resolve()) for path in table["path"])
-
-
 def test_a_cell_gives_the_numbers_of_train(modules: Any, tiny_clips: Path, tmp_path: Path) -> None:
-    table = ingest(DataConfig(root=str(tiny_clips)), split=False).table
-    path = modules("folds").write_folds(table, 3, 0, tmp_path)[0]
-    config = flow_config(path)
+    config = flow_config(tiny_clips)
     outcome = modules("cells").run_cell(config)
     row = modules("tables").make_row("tiny", "flow", "lstm", [[outcome]])
     test = train(config, tmp_path / "run").test
@@ -137,18 +63,14 @@ def test_a_cell_gives_the_numbers_of_train(modules: Any, tiny_clips: Path, tmp_p
     assert np.abs(np.array(outcome.probabilities) - np.array(outcome.shuffled)).max() > 0
 
 
-def test_pooling_does_not_see_the_order(modules: Any, tiny_clips: Path, tmp_path: Path) -> None:
-    table = ingest(DataConfig(root=str(tiny_clips)), split=False).table
-    path = modules("folds").write_folds(table, 3, 0, tmp_path)[0]
+def test_pooling_does_not_see_the_order(modules: Any, tiny_clips: Path) -> None:
     pooled = RecurrentConfig(kind="none", pooling="max")
-    outcome = modules("cells").run_cell(replace(flow_config(path), recurrent=pooled))
+    outcome = modules("cells").run_cell(replace(flow_config(tiny_clips), recurrent=pooled))
     assert outcome.probabilities == outcome.shuffled
 
 
 def test_an_encoder_that_is_trained_is_refused(modules: Any, tiny_clips: Path, tmp_path: Path) -> None:
-    table = ingest(DataConfig(root=str(tiny_clips)), split=False).table
-    path = modules("folds").write_folds(table, 3, 0, tmp_path)[0]
-    config = flow_config(path)
+    config = flow_config(tiny_clips)
     moving = replace(config.encoder, name="compact", weights="none", frozen=False)
     with pytest.raises(ConfigError, match=r"encoder\.frozen"):
         modules("cells").run_cell(replace(config, video=VideoConfig(size=32), encoder=moving))

@@ -42,6 +42,10 @@ def test_two_streams_are_two_blocks_and_a_fusion(make_config: Any) -> None:
         "decode 4 frame pairs", "DIS flow at 160 px", "mean over 4 x 4 cells", "standardise", "lstm layer0",
         "last pooling", "output",
     ]  # fmt: skip
+    change = describe_config(make_config(video__streams="difference", difference__grid=4))
+    assert names(change)["difference"][:2] == [
+        f"decode {make_config().video.frames} frame pairs", "brighter and darker at 160 px, mean over 4 x 4 cells",
+    ]  # fmt: skip
     image = describe_config(make_config(video__streams="flow", flow__form="image"))
     assert names(image)["flow"][1:4] == ["DIS flow at 160 px", "flow as an image", "normalise"]
 

@@ -6,11 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from pipeline.config import RecurrentConfig, to_dict
 from pipeline.data import catalog
+from pipeline.data.clips import ClipInputs
 from pipeline.errors import DataError
+from pipeline.model.checkpoint import Card
+from pipeline.model.classifier import build_classifier
 from pipeline.stages.evaluate import evaluate, identities, select
 from pipeline.stages.predict import Predictor
 
@@ -115,6 +121,33 @@ def test_a_class_that_the_model_does_not_know_is_refused(
         DataError, match="does not know: vermilion; data: blue, green, vermilion; model: blue, green, red"
     ):
         evaluate(predictor, str(other))
+
+
+def test_a_recurrence_answers_otherwise_to_shuffled_moments(predictor: Predictor) -> None:
+    plain, shuffled, again = (evaluate(predictor, None, shuffle=shuffle) for shuffle in (False, True, True))
+    assert not plain["shuffled"] and shuffled["shuffled"]
+    assert shuffled == again and shuffled["log_loss"] != plain["log_loss"]
+    assert {key: shuffled[key] for key in ("n", "expected", "failed")} == {
+        key: plain[key] for key in ("n", "expected", "failed")
+    }
+
+
+def test_pooling_alone_does_not_see_the_order_and_moments_keep_their_answers(make_config: Any) -> None:
+    clip = ClipInputs(
+        {"rgb": np.random.default_rng(0).integers(0, 255, (4, 3, 32, 32), dtype=np.uint8)}, np.arange(4.0)
+    )
+    for task, recurrent in (
+        ("label", RecurrentConfig("none", pooling="mean")),
+        ("frame_label", RecurrentConfig("none")),
+    ):
+        config = make_config(task=task, recurrent=recurrent)
+        model = build_classifier(config, 3)
+        predictor = Predictor(model, Card(to_dict(config), ["a", "b", "c"]), torch.device("cpu"), "")
+        answer = predictor.answer(clip)
+        assert predictor.answer_shuffled(clip, "ab" * 32) == pytest.approx(answer, abs=1e-6)
+        assert answer.shape == ((3,) if task == "label" else (4, 3))
+    order = np.array([2, 0, 3, 1])
+    assert clip.reordered(order).times.tolist() == [2.0, 0.0, 3.0, 1.0]
 
 
 def test_the_report_is_written(predictor: Predictor, tmp_path: Path) -> None:

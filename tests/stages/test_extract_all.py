@@ -25,6 +25,14 @@ def config(make_config: Any, frozen_changes: dict[str, Any], tmp_path: Path, mon
     return make_config(**frozen_changes)  # type: ignore[no-any-return]
 
 
+def test_with_folds_every_clip_has_the_views_of_a_training_clip(make_config: Any) -> None:
+    config = make_config(video__streams="flow", flow__size=32, flow__grid=2, data__folds=3, seed=5)
+    found = extract_all(config)
+    assert found.views == 2 * (found.clips - found.failed) == 60
+    one = extract_all(replace(config, data=replace(config.data, fold=1)))
+    assert one.computed == 0 and one.views < 60
+
+
 def test_every_clip_and_view_is_stored_and_a_training_finds_all_of_it(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

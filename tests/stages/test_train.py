@@ -203,6 +203,7 @@ def test_a_frozen_encoder_gives_one_result_from_an_empty_and_from_a_filled_store
     "changes",
     [
         {"video__streams": "flow", "flow__size": 32, "flow__grid": 2, "training__balance": "weights"},
+        {"video__streams": "difference", "difference__size": 32, "difference__grid": 2},
         {"video__streams": "rgb+flow", "flow__size": 32, "flow__form": "image", "training__balance": "sampler"},
         {"video__sampling": "rate", "recurrent__kind": "none", "recurrent__pooling": "mean", "data__val": 0.0},
     ],

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.video.flow import IMAGE_SCALE, flow_fields, flow_grid, flow_image
+from pipeline.video.cells import cell_means
+from pipeline.video.flow import IMAGE_SCALE, flow_fields, flow_image
 
 HEIGHT, WIDTH = 120, 160
 
@@ -39,8 +40,8 @@ def test_a_still_pair_has_no_flow() -> None:
 def test_a_mirrored_pair_has_mirrored_flow() -> None:
     plain = flow_fields(view(0, 0), view(5, 2))
     mirrored = flow_fields(view(0, 0)[:, :, ::-1], view(5, 2)[:, :, ::-1])
-    plain_cells = flow_grid(plain, 4).reshape(2, 4, 4)[:, 1:3, 1:3]
-    mirrored_cells = flow_grid(mirrored, 4).reshape(2, 4, 4)[:, 1:3, 1:3]
+    plain_cells = cell_means(plain, 4).reshape(2, 4, 4)[:, 1:3, 1:3]
+    mirrored_cells = cell_means(mirrored, 4).reshape(2, 4, 4)[:, 1:3, 1:3]
     np.testing.assert_allclose(mirrored_cells[0], -plain_cells[0][:, ::-1], atol=0.003)
     np.testing.assert_allclose(mirrored_cells[1], plain_cells[1][:, ::-1], atol=0.003)
     assert (plain_cells[0] > 0.02).all()
@@ -63,16 +64,16 @@ def test_pairs_are_independent() -> None:
 
 def test_grid_is_the_exact_mean_in_its_layout() -> None:
     fields = np.random.default_rng(0).normal(size=(3, 12, 16, 2)).astype(np.float32)
-    cells = flow_grid(fields, 4).reshape(3, 2, 4, 4)
+    cells = cell_means(fields, 4).reshape(3, 2, 4, 4)
     expected = fields.reshape(3, 4, 3, 4, 4, 2).mean(axis=(2, 4)).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(cells, expected, atol=1e-6)
 
 
 def test_uneven_grid_uses_every_pixel_once() -> None:
     fields = np.ones((1, 13, 17, 2), dtype=np.float32)
-    np.testing.assert_allclose(flow_grid(fields, 5), 1.0)
+    np.testing.assert_allclose(cell_means(fields, 5), 1.0)
     fields[0, 12, 16] = 100.0
-    assert (flow_grid(fields, 5) > 1.5).sum() == 2
+    assert (cell_means(fields, 5) > 1.5).sum() == 2
 
 
 def test_image_levels() -> None:
@@ -88,7 +89,7 @@ def test_wrong_shapes() -> None:
     for call in (
         lambda: flow_fields(frame, frame[:, :10]),
         lambda: flow_fields(frame[:, :8], frame[:, :8]),
-        lambda: flow_grid(np.zeros((1, 4, 4, 2), np.float32), 5),
+        lambda: cell_means(np.zeros((1, 4, 4, 2), np.float32), 5),
     ):
         with pytest.raises(ValueError):
             call()
