@@ -78,6 +78,18 @@ CASES = [
     ("augmentation.views", {}, phase("extraction", decode=3, encoder=1), 4),
     ("video.size", {"augmentation__views": 1}, phase("extraction", decode=1, encoder=3), 4),
     ("flow.size", {"augmentation__views": 1, "video__streams": "flow"}, phase("extraction", decode=1, flow=3), 4),
+    (
+        "difference.size",
+        {"video__streams": "difference", "augmentation__views": 1},
+        phase("extraction", decode=1, difference=3),
+        4,
+    ),
+    (
+        "video.size",
+        {**SCRATCH, "video__streams": "difference", "difference__form": "image"},
+        phase(decode=1, difference=3),
+        4,
+    ),
     ("training.batch_size", {}, phase("stored features", read=1, backward=3), 4),
     ("recurrent.hidden", {"training__batch_size": 64}, phase("stored features", read=1, backward=3), 4),
     ("tracking.uri", {}, phase("stored features", backward=1, tracking=3), 4),
