@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _dispatch(given)
     except KeyboardInterrupt as stop:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # another Ctrl-C ends the process at once
-        goes_on = given[:1] == ["train"]
+        goes_on = given[:1] == ["train"] and "--find_rate" not in given
         preempted = isinstance(stop, Preempted)
         what = "ended by SIGTERM" if preempted else "interrupted"
         _complain(what + ("; the same command continues the training" if goes_on else ""))
@@ -217,8 +217,16 @@ def _train(given: list[str]) -> None:
     parser.add_argument("--out", type=Path | None, default=None, help="the run's folder (default: runs/NAME)")
     parser.add_argument("--fresh", action="store_true", help="start over, replacing what is in the run's folder")
     parser.add_argument("--resume", action="store_true", help="insist on continuing an unfinished training")
+    parser.add_argument("--find_rate", action="store_true", help="train nothing: test learning rates and suggest one")
     _add_json(parser)
     options, config = _configured(parser, given)
+    if options.find_rate:
+        from pipeline.stages.find_rate import find_rate
+        from pipeline.stages.reports import rate_text
+
+        found = find_rate(config, options.out)
+        _print(asdict(found), options.json, rate_text(found))
+        return
     if config.data.folds and not config.data.fold:
         _cross_validate(config, options)
         return

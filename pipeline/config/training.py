@@ -43,6 +43,8 @@ class TrainingConfig:
     with shares from Beta(cutmix, cutmix) (Yun et al. 2019); 0: not at all, 1 is usual."""
     ema: Fraction = 0.0
     """Decay of an exponential moving average of the weights, which is what is validated and kept; 0: none."""
+    overfit_batch: bool = False
+    """Before the training: see whether a copy of the model can learn one batch by heart, and say so if not."""
     patience: NonNegativeInt = 0
     """Epochs without a better validation loss after which training stops; 0: never."""
     balance: Literal["none", "weights", "sampler"] = "none"

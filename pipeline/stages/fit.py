@@ -26,6 +26,7 @@ from pipeline.stages.inside import Inside, Reading, probe_batch
 from pipeline.stages.keeper import Keeper
 from pipeline.stages.mixing import mixed
 from pipeline.stages.optimise import set_rates
+from pipeline.stages.overfit import check_overfit
 from pipeline.stages.progress import bar, say
 from pipeline.stages.resume import TrainingState
 from pipeline.stages.sources import Source, epoch_order
@@ -82,6 +83,8 @@ def fit(
     Raises:
         DataError: the loss is not a number any more, or no clip could be read.
     """
+    if config.training.overfit_batch and state.epoch == 0:
+        check_overfit(model, train, config, device)
     labels, classes = train.known_targets, len(card.classes)
     step = TrainStep(model, config, device, class_weights(labels, classes, config), log_prior(labels, classes, config))
     keeper = Keeper(step, state, card, folder)
@@ -111,17 +114,13 @@ def _epoch(
     started = time.perf_counter()
     epoch, settings = state.epoch, config.training
     torch.manual_seed(view_seed(config.seed, epoch))
-    order = epoch_order(train.labels, settings.balance, config.seed, epoch)
-    steps = math.ceil(len(order) / settings.batch_size)
+    steps = math.ceil(len(train.labels) / settings.batch_size)
     updates = math.ceil(steps / settings.accumulate)
     inside.begin(epoch, updates)
     step.begin(epoch)
     losses, norms, sizes, factor = [], [], [], 1.0
     with bar(f"epoch {epoch + 1}/{settings.epochs}", steps) as advance:
-        batches = train.batches(epoch, order)
-        if settings.mixup or settings.cutmix:
-            batches = mixed(batches, settings, config.seed, epoch)
-        for number, group in enumerate(groups_of(batches, settings.accumulate)):
+        for number, group in enumerate(updates_of(train, config, epoch)):
             for batch in group:
                 _note_failures(batch.failed, state)
             advance(len(group))
@@ -152,9 +151,15 @@ def _epoch(
     return row | {"seconds": time.perf_counter() - started}
 
 
-def groups_of(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
-    """So many batches at a time; the last group has what is left."""
-    while group := list(islice(batches, size)):
+def updates_of(train: Source, config: Config, epoch: int) -> Iterator[list[Batch]]:
+    """The batches that each update of an epoch reads, some of which may be without a target; the last one has what is
+    left.
+    """
+    settings = config.training
+    batches = train.batches(epoch, epoch_order(train.labels, settings.balance, config.seed, epoch))
+    if settings.mixup or settings.cutmix:
+        batches = mixed(batches, settings, config.seed, epoch)
+    while group := list(islice(batches, settings.accumulate)):
         yield group
 
 

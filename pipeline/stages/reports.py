@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # what a command prints must not cost it the imports of the o
     from pipeline.stages.classify import Classified
     from pipeline.stages.doctor import Check
     from pipeline.stages.extract_all import Extracted
+    from pipeline.stages.find_rate import FoundRate
     from pipeline.stages.ingest import Ingested
 
 
@@ -114,3 +115,11 @@ def files_text(found: dict[str, Any]) -> str:
 def _counts_text(summary: dict[str, Any]) -> str:
     reasons = "".join(f"\n  {count} x {reason}" for reason, count in summary["reasons"].items())
     return f"{summary['files']} files, {summary['ok']} ok, {summary['failed']} failed{reasons}"
+
+
+def rate_text(found: FoundRate) -> str:
+    """The suggested learning rate, and where the picture is."""
+    figure = f"picture     {found.folder}/report/learning_rate.png"
+    if found.suggestion is None:
+        return f"suggestion  none: no rate lowers the loss by more than it varies between batches\n{figure}"
+    return f"suggestion  --training.learning_rate {found.suggestion:.2g}\n{figure}"

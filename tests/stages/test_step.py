@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from pipeline.errors import ConfigError
 from pipeline.model.classifier import build_classifier
 from pipeline.model.losses import class_loss
 from pipeline.stages.checks import check_task
-from pipeline.stages.fit import groups_of
+from pipeline.stages.fit import updates_of
 from pipeline.stages.step import TrainStep, class_weights, log_prior
 
 LABELS = [0, 0, 0, 1, 2, 2, 0, 1, 0]
@@ -73,10 +73,19 @@ def test_batches_of_one_update_count_as_one_batch(make_config: Any, changes: dic
     assert abs(equal - expected_loss) > 1e-4, "the plain mean of the batches' losses is another number"
 
 
-def test_the_last_group_of_an_epoch_has_what_is_left() -> None:
-    batches = [make_batch([index]) for index in range(5)]
-    assert [len(group) for group in groups_of(iter(batches), 2)] == [2, 2, 1]
-    assert [len(group) for group in groups_of(iter(batches), 1)] == [1] * 5
+class Five:
+    """Five batches of one clip each."""
+
+    labels: ClassVar = [0] * 5
+
+    def batches(self, epoch: int, order: Any) -> Any:
+        return (make_batch([index]) for index in order)
+
+
+@pytest.mark.parametrize(("accumulate", "sizes"), [(2, [2, 2, 1]), (1, [1] * 5), (7, [5])])
+def test_the_last_group_of_an_epoch_has_what_is_left(make_config: Any, accumulate: int, sizes: list[int]) -> None:
+    groups = updates_of(Five(), make_config(training__accumulate=accumulate), 0)  # type: ignore[arg-type]
+    assert [len(group) for group in groups] == sizes
 
 
 def test_the_rate_follows_the_updates_not_the_batches(make_config: Any, tmp_path: Any) -> None:
