@@ -159,7 +159,12 @@ def updates_of(train: Source, config: Config, epoch: int) -> Iterator[list[Batch
     batches = train.batches(epoch, epoch_order(train.labels, settings.balance, config.seed, epoch))
     if settings.mixup or settings.cutmix:
         batches = mixed(batches, settings, config.seed, epoch)
-    while group := list(islice(batches, settings.accumulate)):
+    return groups_of(batches, settings.accumulate)
+
+
+def groups_of(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    """So many batches at a time; the last group has what is left."""
+    while group := list(islice(batches, size)):
         yield group
 
 
