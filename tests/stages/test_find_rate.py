@@ -67,4 +67,3 @@ def test_the_command_reports_and_leaves_the_folder_to_a_training(
     assert json.loads((tmp_path / "run/report/learning_rate.json").read_text()) == report, "the same numbers again"
     train(config, tmp_path / "run")
     assert (tmp_path / "run/report/learning_rate.png").exists()
-
