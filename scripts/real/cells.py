@@ -11,8 +11,9 @@ import hashlib
 import io
 import json
 import multiprocessing
+import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -21,25 +22,30 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from real import memory
 
 import pipeline
 from pipeline.config import Config, to_dict
 from pipeline.data.arrays import Arrays
 from pipeline.data.batches import ClipFile
 from pipeline.data.catalog import Policy
-from pipeline.data.clips import Plan
+from pipeline.data.clips import ClipInputs, Plan
 from pipeline.data.features import FeatureStore
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import Card
-from pipeline.model.classifier import build_classifier
+from pipeline.model.classifier import Classifier, build_classifier
 from pipeline.stages.devices import choose_device
 from pipeline.stages.extract import encoders_digest, fill, standardise, training_views
+from pipeline.stages.feed import sources_for
 from pipeline.stages.fit import fit
 from pipeline.stages.ingest import Ingested, clip_files, ingest
 from pipeline.stages.predict import Predictor
 from pipeline.stages.resume import TrainingState
-from pipeline.stages.sources import FeatureSource
+from pipeline.stages.sources import FeatureSource, Source
+
+Answer = Callable[[Predictor, bool], dict[str, list[float]]]
+"""From a model, and whether the moments are shuffled, to the probabilities of each test clip that can be read."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,8 @@ class Outcome:
         probabilities, shuffled: (N, K), the latter with each clip's moments in random order.
         failed: path and reason of the clips that were not.
         best_epoch: the epoch that validation chose.
+        epoch_seconds: median of its epochs.
+        peak_memory: MB while it trained, see `memory.peak`.
     """
 
     classes: list[str]
@@ -61,6 +69,8 @@ class Outcome:
     shuffled: list[list[float]]
     failed: list[dict[str, str]]
     best_epoch: int
+    epoch_seconds: float
+    peak_memory: float | None
 
 
 class _Memory(FeatureStore):
@@ -145,62 +155,95 @@ def run_cell(config: Config) -> Outcome:
     """Train on the fold `config.data.fold`, choose the epoch by validation, predict the test clips.
 
     Raises:
-        ConfigError: an encoder that is trained, which has no stored features.
         DataError: near-duplicates on both sides of the split.
     """
     data = _ingested(config)
     device = choose_device(config.training.device)
     torch.manual_seed(config.seed)
     model = build_classifier(config, len(data.classes)).to(device)
-    if not model.frozen:
-        raise ConfigError("these tables are made from stored features: set encoder.frozen true")
-    plan, store, encoders = Plan.of(config), _store(), encoders_digest(model, config.encoder.grid)
-    failed = {item["path"]: item["reason"] for item in data.failed()}
-
-    def source(split: str, views: int) -> FeatureSource:
-        files = data.files(split)
-        lost = fill(model, files, training_views(files, views), plan, store, encoders, device, 0).failed
-        failed.update(lost)
-        kept = [file for file in files if file.path not in lost]
-        requests = training_views(kept, views)
-        return FeatureSource(kept, requests, store, plan, encoders, config.training.batch_size, config.seed, _gone)
-
+    state = TrainingState({}, data.split_digest, None, classes=data.classes)
+    memory.reset(device)
     with contextlib.redirect_stderr(io.StringIO()), tempfile.TemporaryDirectory() as folder:
-        train, val, test = (source(*part) for part in (("train", config.augmentation.views), ("val", 1), ("test", 1)))
-        readable = [file for file in data.files("train") if file.path not in failed]
-        standardise(model, readable, plan, store, encoders, 0, config.seed)
-        state = TrainingState({}, data.split_digest, None, classes=data.classes)
+        prepare = _stored if model.frozen else _decoded
+        train, val, answer = prepare(config, data, model, state, device)
         card = Card(to_dict(config), data.classes)
-        chosen = val if val.labels else None
-        fitted = fit(model, train, chosen, config, state, card, Path(folder), device, lambda *_: None)
+        fitted = fit(model, train, val, config, state, card, Path(folder), device, lambda *_: None)
         predictor = Predictor(*checkpoint.load(Path(folder) / "best"), device, "")
-    return _tested(predictor, data, test, failed, fitted.best_epoch)
+        peak = memory.peak(device)
+        ordered, shuffled = answer(predictor, False), answer(predictor, True)
+    table = data.table[data.table["split"] == "test"]
+    failed = {item["path"]: item["reason"] for item in data.failed()} | state.failed
+    scored = table[table["path"].isin(set(ordered))]
+    return Outcome(
+        data.classes,
+        scored["path"].tolist(),
+        [data.classes.index(label) for label in scored["label"]],
+        scored["unit"].tolist(),
+        [ordered[path] for path in scored["path"]],
+        [shuffled[path] for path in scored["path"]],
+        [{"path": path, "reason": failed[path]} for path in table["path"] if path not in set(ordered)],
+        fitted.best_epoch,
+        statistics.median(row["seconds"] for row in fitted.history),
+        peak,
+    )
+
+
+def _stored(
+    config: Config, data: Ingested, model: Classifier, state: TrainingState, device: torch.device
+) -> tuple[Source, Source | None, Answer]:
+    """From the feature store; the test clips too, whose moments need not be decoded to be shuffled."""
+    plan, store, encoders = Plan.of(config), _store(), encoders_digest(model, config.encoder.grid)
+
+    def source(split: str, views: int) -> tuple[list[ClipFile], FeatureSource]:
+        files = data.files(split)
+        state.failed |= fill(model, files, training_views(files, views), plan, store, encoders, device, 0).failed
+        kept = [file for file in files if file.path not in state.failed]
+        requests, size = training_views(kept, views), config.training.batch_size
+        return kept, FeatureSource(kept, requests, store, plan, encoders, size, config.seed, _gone)
+
+    (learned, train), (_, val), (tested, test) = (
+        source(*part) for part in (("train", config.augmentation.views), ("val", 1), ("test", 1))
+    )
+    standardise(model, learned, plan, store, encoders, 0, config.seed)
+
+    def answer(predictor: Predictor, shuffle: bool) -> dict[str, list[float]]:
+        clips = [ClipInputs(test.features(index), test.moments(index)) for index in range(len(tested))]
+        return {
+            file.path: (predictor.answer_shuffled(clip, file.digest) if shuffle else predictor.answer(clip)).tolist()
+            for file, clip in zip(tested, clips, strict=True)
+        }
+
+    return train, val if val.labels else None, answer
+
+
+def _decoded(
+    config: Config, data: Ingested, model: Classifier, state: TrainingState, device: torch.device
+) -> tuple[Source, Source | None, Answer]:
+    """From the files, for an encoder that is trained."""
+    train, val = sources_for(config, data, model, state, device)
+
+    def answer(predictor: Predictor, shuffle: bool) -> dict[str, list[float]]:
+        found = {}
+        for prediction in predictor.predict(data.files("test"), max(config.training.workers, 0), shuffle=shuffle):
+            if prediction.error is not None:
+                state.failed[prediction.path] = str(prediction.error.reason)
+            elif prediction.probabilities is not None:
+                found[prediction.path] = prediction.probabilities.tolist()
+        return found
+
+    return train, val, answer
 
 
 def _gone(file: ClipFile, view: int | None) -> Arrays:
     raise DataError(f"the features of {file.path} are gone from the store; run again")
 
 
-def _tested(
-    predictor: Predictor, data: Ingested, test: FeatureSource, failed: dict[str, str], best_epoch: int
-) -> Outcome:
-    table = data.table[data.table["split"] == "test"]
-    scored = table[(table["status"] == "ok") & ~table["path"].isin(set(failed))]
-    ordered, shuffled = [], []
-    for index in range(len(scored)):
-        features = test.features(index)
-        steps = len(next(iter(features.values())))
-        order = np.random.default_rng([index, steps]).permutation(steps)
-        ordered.append(predictor.from_features(features).tolist())
-        shuffled.append(predictor.from_features({name: x[order] for name, x in features.items()}).tolist())
-    lost = [{"path": path, "reason": failed[path]} for path in table["path"] if path in failed]
-    return Outcome(
-        data.classes, scored["path"].tolist(), test.labels, scored["unit"].tolist(), ordered, shuffled, lost, best_epoch
-    )
-
-
 def fill_store(config: Config, table: pd.DataFrame) -> None:
-    """Compute what all cells of a configuration read, of all clips, once, before any of them starts."""
+    """Compute what all cells of a configuration read, of all clips, once, before any of them starts; an encoder that
+    is trained reads the files.
+    """
+    if config.image_streams and not config.encoder.frozen:
+        return
     files = clip_files(table[table["status"] == "ok"], [])
     model = build_classifier(config, 2)
     device = choose_device(config.training.device)

@@ -24,7 +24,6 @@ from pipeline.config import (
     TrainingConfig,
     VideoConfig,
 )
-from pipeline.errors import ConfigError
 from pipeline.stages.train import train
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -69,11 +68,19 @@ def test_pooling_does_not_see_the_order(modules: Any, tiny_clips: Path) -> None:
     assert outcome.probabilities == outcome.shuffled
 
 
-def test_an_encoder_that_is_trained_is_refused(modules: Any, tiny_clips: Path, tmp_path: Path) -> None:
+def test_an_encoder_that_is_trained_reads_the_files(modules: Any, tiny_clips: Path, tmp_path: Path) -> None:
     config = flow_config(tiny_clips)
     moving = replace(config.encoder, name="compact", weights="none", frozen=False)
-    with pytest.raises(ConfigError, match=r"encoder\.frozen"):
-        modules("cells").run_cell(replace(config, video=VideoConfig(size=32), encoder=moving))
+    config = replace(config, video=VideoConfig(size=32, frames=4), encoder=moving)
+    outcome = modules("cells").run_cell(config)
+    row = modules("tables").make_row("tiny", "fine_tune", "lstm", [[outcome]])
+    test = train(config, tmp_path / "run").test
+    for key in ("top1", "log_loss", "n", "expected", "confusion"):
+        assert row.pooled[key] == test[key], key
+    assert row.shuffled["log_loss"] != row.pooled["log_loss"] and row.shuffled["n"] == row.pooled["n"]
+    assert 0 < row.seconds < 60 and (row.memory is None or row.memory > 50)
+    modules("tables").draw_confusion(row, tmp_path / "img")
+    assert (tmp_path / "img" / "confusion_tiny_fine_tune_lstm.png").stat().st_size > 1000
 
 
 def test_the_script_keeps_finished_cells_and_goes_on(
