@@ -52,6 +52,9 @@ class TrainingConfig:
     alone), or neither."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 where the GPU has it, else fp16 on a GPU, else fp32."""
+    compile: bool = False
+    """Let PyTorch compile what an encoder that is trained does in training. Needs a C++ compiler, or Triton on a GPU,
+    and costs its time at the first step; docs/performance.md says where it helps."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     workers: int = -1

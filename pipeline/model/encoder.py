@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Self
 
 import torch
@@ -80,11 +80,29 @@ class Encoder(nn.Module):
         fixed = [path for block in blocks(trunk)[:-learning] for path in block] if learning else []
         self._fixed = [trunk.get_submodule(path).requires_grad_(False) for path in fixed]
         self._folded = Folded(trunk.eval(), torch.bfloat16 if precision == "bf16" else None)
+        self._compiled: Callable[[Tensor], Tensor] | None = None
         self.train(self.training)
+
+    def compile_trunk(self) -> None:
+        """Let PyTorch compile what the trunk does in training; modules and state dict stay what they are.
+
+        The first training step takes the time of it, seconds to minutes. The gradient is that of the same function,
+        its sums taken in another order.
+        """
+        compiled = torch.compile(self.trunk)
+
+        def run(frames: Tensor) -> Tensor:
+            torch._dynamo.maybe_mark_dynamic(frames, 0)  # type: ignore[no-untyped-call]  # batches differ in frames
+            result: Tensor = compiled(frames)
+            return result
+
+        self._compiled = run
 
     def train(self, mode: bool = True) -> Self:
         """As `nn.Module.train`, except that what is frozen, held or fixed stays in evaluation mode."""
         self._folded.drop()
+        if self.frozen and not self.training:
+            return self  # as it is already: an epoch on stored features would notice the walk through all layers
         super().train(mode and not self.frozen and not self.held)
         for module in self._fixed:
             module.eval()
@@ -105,7 +123,8 @@ class Encoder(nn.Module):
         """Frames (N, 3, S, S), uint8 or float in 0..255, to the trunk's last map (N, channels, h, w) float."""
         if self.training or torch.is_grad_enabled():
             self._folded.drop()  # an update may follow
-            return self.trunk(self._normalise(frames, None)).to(self.mean.dtype)
+            learning = self._compiled if self._compiled is not None and self.training else self.trunk
+            return learning(self._normalise(frames, None)).to(self.mean.dtype)
         trunk = self._folded.of(self.trunk)
         return trunk(self._normalise(frames, None if trunk is self.trunk else self._folded.dtype)).to(self.mean.dtype)
 

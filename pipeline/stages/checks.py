@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from pipeline.config import Config, DataConfig
 from pipeline.data.targets import classes_in
 from pipeline.errors import ConfigError, DataError
 from pipeline.model.encoder import check_blocks
 from pipeline.model.trunk import build_trunk, check_name, check_stochastic_depth
+from pipeline.stages.devices import choose_device
 from pipeline.stages.ingest import Ingested
 from pipeline.stages.progress import say
 
@@ -18,6 +20,8 @@ from pipeline.stages.progress import say
 def check_encoder(config: Config) -> None:
     """An encoder that exists, and that learned or may learn."""
     check_name(config.encoder.name)
+    if config.training.compile and (config.encoder.frozen or not config.image_streams):
+        raise ConfigError("training.compile is for an encoder that learns; set encoder.frozen false, or leave it out")
     if not config.image_streams:
         return
     if config.encoder.frozen and config.encoder.weights == "none":
@@ -31,6 +35,24 @@ def check_encoder(config: Config) -> None:
         check_stochastic_depth(config.encoder.name)
     if config.encoder.unfreeze_blocks:
         check_blocks(build_trunk(config.encoder.name)[0], config.encoder)
+    if config.training.compile:
+        check_compiler(choose_device(config.training.device))
+
+
+def check_compiler(device: torch.device) -> None:
+    """Compile a sum, which finds out what no version number tells: whether there is a compiler, and one that works."""
+    try:
+        torch.compile(_sum)(torch.zeros(8, device=device))
+    except Exception as error:  # PyTorch has many for this, none of them documented
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ConfigError(
+            f"training.compile finds no compiler that works here ({reason.strip()[:120]}); install one (apt install "
+            "g++; on a GPU also Triton), or leave it out"
+        ) from None
+
+
+def _sum(x: torch.Tensor) -> torch.Tensor:
+    return (x + 1).sum()
 
 
 def check_task(config: Config) -> None:
