@@ -85,10 +85,13 @@ class ClipLoader:
         plan: how it is read.
         batch_size: clips per batch.
         pool: the processes that decode, kept from one pass to the next; loaders that take turns may share one.
+        pinned: see `collate`.
     """
 
-    def __init__(self, files: Sequence[ClipFile], plan: Plan, batch_size: int, pool: Pool) -> None:
-        self.pool = pool
+    def __init__(
+        self, files: Sequence[ClipFile], plan: Plan, batch_size: int, pool: Pool, pinned: bool = False
+    ) -> None:
+        self.pool, self._pinned = pool, pinned
         self._files = files
         self._plan = plan
         self._batch_size = batch_size
@@ -106,7 +109,7 @@ class ClipLoader:
                 failed = [item.error for item in items if item.error is not None]
                 times = [clip.times for clip, _ in clips]
                 targets = [target_at(target, clip.times) for clip, target in clips]
-                yield collate([clip.inputs for clip, _ in clips], targets, times, failed)
+                yield collate([clip.inputs for clip, _ in clips], targets, times, failed, self._pinned)
 
 
 def stream_clips(
@@ -150,6 +153,7 @@ def collate(
     targets: Sequence[ClipTarget],
     times: Sequence[NDArray[np.float64]] | None = None,
     failed: list[VideoError] | None = None,
+    pinned: bool = False,
 ) -> Batch:
     """Pad clips of different lengths to one batch; the padding is at the end and never read.
 
@@ -158,18 +162,19 @@ def collate(
         targets: of one kind: a class or a number per clip, or an array (T,) of them.
         times: per clip the moments, float64 (T,) seconds; None, where nobody asks for them: zeros.
         failed: files that gave no clip.
+        pinned: put the inputs where a CUDA device copies from while the CPU goes on.
     """
     lengths = [len(next(iter(clip.values()))) for clip in inputs]
     longest = max(lengths, default=0)
     padded = {}
     for name in inputs[0] if inputs else ():
-        padded[name] = torch.from_numpy(_padded([clip[name] for clip in inputs], longest, 0))
+        padded[name] = _padded([clip[name] for clip in inputs], longest, 0, pinned)
     moments = [np.zeros(length) for length in lengths] if times is None else times
     return Batch(
         padded,
         torch.tensor(lengths, dtype=torch.int64),
         _target_tensor(targets, longest),
-        torch.from_numpy(_padded(moments, longest, 0)) if inputs else torch.zeros((0, 0), dtype=torch.float64),
+        _padded(moments, longest, 0) if inputs else torch.zeros((0, 0), dtype=torch.float64),
         failed or [],
     )
 
@@ -181,12 +186,14 @@ def _target_tensor(targets: Sequence[ClipTarget], longest: int) -> torch.Tensor:
         number = any(isinstance(target, float) for target in targets)
         return torch.tensor(list(targets), dtype=torch.float32 if number else torch.int64)
     missing = np.nan if arrays[0].dtype == np.float32 else UNLABELLED
-    return torch.from_numpy(_padded(arrays, longest, missing))
+    return _padded(arrays, longest, missing)
 
 
-def _padded(clips: Sequence[NDArray[Any]], longest: int, fill: float) -> NDArray[Any]:
+def _padded(clips: Sequence[NDArray[Any]], longest: int, fill: float, pinned: bool = False) -> torch.Tensor:
     """Arrays (T, ...) of one dtype as one (B, T, ...)."""
-    block = np.full((len(clips), longest, *clips[0].shape[1:]), fill, dtype=clips[0].dtype)
-    for row, clip in zip(block, clips, strict=True):
+    dtype = torch.from_numpy(clips[0][:0]).dtype
+    block = torch.empty((len(clips), longest, *clips[0].shape[1:]), dtype=dtype, pin_memory=pinned)
+    for row, clip in zip(block.numpy(), clips, strict=True):
         row[: len(clip)] = clip
+        row[len(clip) :] = fill
     return block

@@ -29,9 +29,10 @@ def sources_for(
         if state.epoch == 0:
             standardise(model, train_files, plan, store, "", workers, config.seed)
         settings = config.training
-        train = FileSource(train_files, plan, settings, workers, config.seed)
+        pinned = device.type == "cuda"
+        train = FileSource(train_files, plan, settings, workers, config.seed, pinned=pinned)
         _fit_targets(model, train, state)
-        val = FileSource(val_files, plan, settings, workers, config.seed, train.pool) if val_files else None
+        val = FileSource(val_files, plan, settings, workers, config.seed, train.pool, pinned) if val_files else None
         return train, val
     encoders = encoders_digest(model, config.encoder.grid)
     kept: list[list[ClipFile]] = []

@@ -75,7 +75,8 @@ class Bench:
         """An encoder that is trained: everything, in each epoch."""
         seed = self.config.seed
         seconds = self._loading([(index, view_seed(seed, 0, index)) for index, _ in self._plain])
-        source = FileSource(self.files, self.plan, self.config.training, self.workers, seed)
+        pinned = self.device.type == "cuda"
+        source = FileSource(self.files, self.plan, self.config.training, self.workers, seed, pinned=pinned)
         with closing(source.pool):
             return self._training("epoch", seconds, source)
 

@@ -44,6 +44,7 @@ class FileSource:
         workers: decoding processes, kept from one epoch to the next; 0 decodes in this process.
         seed: decides, with the epoch, the view of each clip.
         pool: those of another source that takes turns with this one; None: its own.
+        pinned: the batches go to a CUDA device, see `collate`.
     """
 
     def __init__(
@@ -54,13 +55,14 @@ class FileSource:
         workers: int,
         seed: int,
         pool: Pool | None = None,
+        pinned: bool = False,
     ) -> None:
         self.targets = [file.target for file in files]
         self.labels = [class_of(file.target, file.duration) for file in files]
         self.known_targets = known_targets(files, plan.video)
         self.pool = pool or decoding_pool(plan, workers)
         self._seed = seed
-        self._loader = ClipLoader(files, plan, config.batch_size, self.pool)
+        self._loader = ClipLoader(files, plan, config.batch_size, self.pool, pinned)
 
     def batches(self, epoch: int, order: Sequence[int] | None) -> Iterator[Batch]:
         """See `Source`."""
@@ -99,27 +101,35 @@ class FeatureSource:
             for file, views in zip(files, requests, strict=True)
         ]
         self._store, self._video = store, plan.video
+        self._moments: dict[tuple[int, int], np.ndarray] = {}
         self._batch_size = batch_size
         self._seed = seed
 
     def batches(self, epoch: int, order: Sequence[int] | None) -> Iterator[Batch]:
         """See `Source`."""
-        rng = np.random.default_rng([self._seed, epoch, 1])  # 1: not the numbers of `epoch_order`
-        indices = range(len(self.labels)) if order is None else order
-        for start in range(0, len(indices), self._batch_size):
-            chosen = indices[start : start + self._batch_size]
-            views = [0 if order is None else int(rng.integers(len(self._keys[i]))) for i in chosen]
-            features = [self.features(i, view) for i, view in zip(chosen, views, strict=True)]
-            times = [self.moments(i, view) for i, view in zip(chosen, views, strict=True)]
-            targets = [target_at(self.targets[i], moments) for i, moments in zip(chosen, times, strict=True)]
+        drawn = self.drawn(epoch, order)
+        for start in range(0, len(drawn), self._batch_size):
+            chosen = drawn[start : start + self._batch_size]
+            features = [self.features(index, view) for index, view in chosen]
+            times = [self.moments(index, view) for index, view in chosen]
+            targets = [target_at(self.targets[i], moments) for (i, _), moments in zip(chosen, times, strict=True)]
             yield collate(features, targets, times)
+
+    def drawn(self, epoch: int, order: Sequence[int] | None) -> list[tuple[int, int]]:
+        """The clips of an epoch in their order, and which of its views each shows."""
+        if order is None:
+            return [(index, 0) for index in range(len(self.labels))]
+        rng = np.random.default_rng([self._seed, epoch, 1])  # 1: not the numbers of `epoch_order`
+        return [(index, int(rng.integers(len(self._keys[index])))) for index in order]
 
     def moments(self, index: int, view: int = 0) -> np.ndarray:
         """float64 (T,) seconds of one clip's view: as they were chosen when its features were computed."""
-        times = self._files[index].times
-        if times is None:
-            raise ValueError(f"{self._files[index].path}: a clip with stored features has known times")
-        return moments(times, self._video, self._requests[index][view][1])
+        if (index, view) not in self._moments:
+            times = self._files[index].times
+            if times is None:
+                raise ValueError(f"{self._files[index].path}: a clip with stored features has known times")
+            self._moments[index, view] = moments(times, self._video, self._requests[index][view][1])
+        return self._moments[index, view]
 
     def features(self, index: int, view: int = 0) -> dict[str, np.ndarray]:
         """Per stream float32 (T, D) of one clip's view."""
