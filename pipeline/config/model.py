@@ -36,8 +36,8 @@ class EncoderConfig:
     layer_decay: AreaFraction = 1.0
     """frozen false: learning rate of each block of the encoder over that of the block after it; 1: all learn alike."""
     stochastic_depth: Fraction = 0.0
-    """frozen false: chance that the last residual block is left out for a frame, the ones before it less often (Huang
-    et al. 2016); for efficientnet_* and convnext_*."""
+    """frozen false: chance that a residual block is left out for a frame: near this for the last one, less the earlier
+    it comes (Huang et al. 2016); for efficientnet_* and convnext_*."""
 
     def __post_init__(self) -> None:
         off = {"unfreeze_after": 0, "unfreeze_blocks": 0, "layer_decay": 1, "stochastic_depth": 0}

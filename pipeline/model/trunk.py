@@ -70,7 +70,8 @@ def build_trunk(name: str, stochastic_depth: float = 0.0) -> tuple[nn.Module, in
 
     Args:
         name: as in `encoder_names`.
-        stochastic_depth: chance that the last residual block is left out in training; it grows linearly up to there.
+        stochastic_depth: chance that a residual block is left out in training; it grows linearly with depth, from 0 to
+            nearly this.
 
     Raises:
         ConfigError: the name is not an encoder's, with the reason or the nearest names; or this one has no residual

@@ -40,8 +40,8 @@ UPDATES = 120
 """Updates of the test: 20 for each power of ten."""
 SMOOTHING = 3.0
 """Standard deviation, in updates, of the Gaussian that the losses are smoothed with."""
-BROKEN = 3.0
-"""Times the first loss at which the test ends."""
+BROKEN, FEW = 3.0, 5
+"""Times the mean of the first few losses that the mean of the last few must exceed for the test to end early."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,12 @@ def range_test(step: TrainStep, train: Source, config: Config) -> tuple[list[flo
                 group["lr"] = rate * group["peak"] / config.training.learning_rate
             loss, _ = step.train(batches)
             advance(1)
-            if not math.isfinite(loss) or (losses and loss > BROKEN * losses[0] and number > UPDATES / 2):
+            if not math.isfinite(loss):
                 break
             rates.append(rate)
             losses.append(loss)
+            if number > UPDATES / 2 and np.mean(losses[-FEW:]) > BROKEN * np.mean(losses[:FEW]):
+                break
     if not losses:
         raise DataError("the first loss is not a number; see what the clips hold: video-lstm doctor DATA")
     return rates, losses

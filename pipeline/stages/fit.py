@@ -133,6 +133,7 @@ def _epoch(
                 raise DataError(
                     f"the loss is not a number in epoch {epoch + 1}; "
                     f"lower training.learning_rate (now {settings.learning_rate:g})"
+                    + (", or set training.precision fp32" if step.precision == torch.float16 else "")
                 )
             losses.append(loss)
             norms.append(norm)

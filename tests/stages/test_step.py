@@ -12,7 +12,7 @@ import torch
 
 from pipeline.config import FlowConfig, TrainingConfig, VideoConfig
 from pipeline.data.batches import Batch, collate
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.model.classifier import build_classifier
 from pipeline.model.losses import class_loss
 from pipeline.stages.checks import check_task
@@ -182,3 +182,14 @@ def test_options_that_do_not_fit_together_are_refused(make_config: Any) -> None:
     config = replace(make_config(training__logit_adjustment=1.0), task="regression")
     with pytest.raises(ConfigError, match=r"training\.logit_adjustment is about classes"):
         check_task(config)
+
+
+def test_a_loss_that_is_no_number_ends_the_training_whatever_is_switched_on(make_config: Any, tmp_path: Any) -> None:
+    from pipeline.stages.train import train
+
+    training = TrainingConfig(
+        epochs=4, batch_size=4, learning_rate=1e30, clip_norm=0.0, warmup=0.0, workers=0, device="cpu",
+        accumulate=2, ema=0.9, mixup=0.5, logit_adjustment=1.0,
+    )  # fmt: skip
+    with pytest.raises(DataError, match=r"the loss is not a number in epoch \d; lower training\.learning_rate"):
+        train(make_config(training=training), tmp_path / "run")
