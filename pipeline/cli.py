@@ -19,7 +19,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 from pipeline import __version__
 from pipeline.config import Config, DataConfig, LimitsConfig, Task, TrackingConfig, TrainingConfig
 from pipeline.errors import ConfigError, Preempted, UserError
-from pipeline.options import Parser, config_parser, guarded, stdout, to_config
+from pipeline.options import Parser, config_parser, guarded, stdout, sweep_parser, to_config, to_sweep_config
 
 Command = Callable[[list[str]], None]
 
@@ -45,10 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _dispatch(given)
     except KeyboardInterrupt as stop:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # another Ctrl-C ends the process at once
-        goes_on = given[:1] == ["train"] and "--find_rate" not in given
+        goes_on = {"train": "training", "sweep": "sweep"}.get("" if "--find_rate" in given else "".join(given[:1]))
         preempted = isinstance(stop, Preempted)
         what = "ended by SIGTERM" if preempted else "interrupted"
-        _complain(what + ("; the same command continues the training" if goes_on else ""))
+        _complain(what + (f"; the same command continues the {goes_on}" if goes_on else ""))
         sys.exit(Preempted.exit_code if preempted else INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
@@ -251,6 +251,30 @@ def _cross_validate(config: Config, options: Any) -> None:
     _print(as_json(result), options.json, text)
 
 
+def _sweep(given: list[str]) -> None:
+    parser = sweep_parser(
+        "video-lstm sweep",
+        "Try trainings that differ in the options of a search space, end the hopeless ones early, and test the best "
+        "one. CONFIG is a YAML file (see configs/sweep.yaml); docs/sweeps.md explains. A sweep that was interrupted or "
+        "killed goes on with the same command.",
+    )
+    parser.add_argument("--out", type=Path | None, default=None, help="the sweep's folder (default: runs/NAME)")
+    parser.add_argument("--fresh", action="store_true", help="start over, removing what is in the sweep's folder")
+    parser.add_argument(
+        "--register", type=str | None, default=None, help="name in MLflow's registry for the best checkpoint"
+    )
+    parser.add_argument("--alias", type=str | None, default=None, help="of the registered version, such as champion")
+    _add_json(parser)
+    options = guarded(parser, ["--config", *given] if given and not given[0].startswith("-") else given)
+    config = to_sweep_config(parser, options)
+    from pipeline.stages.sweep.results import sweep_text
+    from pipeline.stages.sweep.run import sweep
+
+    result = sweep(config, options.out, options.fresh, options.register, options.alias)
+    named = ("best", "trials", "folder", "metric", "registered")
+    _print({name: getattr(result, name) for name in named}, options.json, sweep_text(result))
+
+
 def _describe(given: list[str]) -> None:
     parser = config_parser(
         "video-lstm describe",
@@ -390,6 +414,7 @@ COMMANDS: dict[str, tuple[Command, str]] = {
     "extract": (_extract, "compute and keep the features of a frozen encoder"),
     "describe": (_describe, "show a model's steps, shapes, costs and weights"),
     "train": (_train, "train, test and track a classifier"),
+    "sweep": (_sweep, "try many trainings, test the best one"),
     "evaluate": (_evaluate, "score a model on clips it has not seen"),
     "classify": (_classify, "label files into a table"),
     "benchmark": (_benchmark, "show where the time goes and what eases it"),

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
 
 from pipeline.config import Config
+from pipeline.config.sweep import SweepConfig
 from pipeline.errors import ConfigError, UserError
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -112,6 +113,26 @@ def config_parser(prog: str, description: str) -> Parser:
     )
     parser.add_class_arguments(Config)
     return parser
+
+
+def sweep_parser(prog: str, description: str) -> Parser:
+    """A parser of a sweep's configuration, in which that of the trainings is the section `base`."""
+    usage = f"{prog} CONFIG [--option value ...] [--base.section.option value ...]"
+    parser = Parser(prog=prog, description=description, usage=usage)
+    parser.add_argument("--config", action="config", help="YAML file; CONFIG without --config is the same.")
+    parser.add_class_arguments(SweepConfig)
+    return parser
+
+
+def to_sweep_config(parser: Parser, parsed: Any) -> SweepConfig:
+    """The `SweepConfig` in a parser's result; other options in it are left alone.
+
+    Raises:
+        ConfigError: values that do not fit together.
+    """
+    values = parser.instantiate(parsed).as_dict()
+    base = values["base"]
+    return SweepConfig(**{name: values[name] for name in SweepConfig.__dataclass_fields__} | {"base": base})
 
 
 def to_config(parser: Parser, parsed: Any) -> Config:

@@ -12,10 +12,12 @@ import yaml
 
 from pipeline.config import Config, DataConfig, VideoConfig, flatten, to_dict
 from pipeline.errors import ConfigError
-from pipeline.options import config_parser, load_config
+from pipeline.options import config_parser, guarded, load_config, sweep_parser, to_sweep_config
+from pipeline.stages.sweep.space import check_fit, read_space
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+SWEEP = ROOT / "configs/sweep.yaml"
+CONFIGS = sorted(set((ROOT / "configs").glob("*.yaml")) - {SWEEP})
 
 
 def written(folder: Path, text: str) -> str:
@@ -40,6 +42,13 @@ def test_every_file_in_configs_is_valid_says_what_it_is_for_and_changes_somethin
     config = load_config(str(path))
     assert config != Config(name=config.name) and config.name.replace("-", "_") == path.stem
     assert path.read_text().startswith("# ")
+
+
+def test_the_sweep_in_configs_is_valid() -> None:
+    parser = sweep_parser("x", "")
+    config = to_sweep_config(parser, guarded(parser, ["--config", str(SWEEP)]))
+    assert config.name == "sweep" and len(read_space(config.space)) >= 3
+    check_fit(config.base, read_space(config.space))
 
 
 def test_there_is_a_configuration_for_the_demo_and_for_a_pretrained_encoder() -> None:

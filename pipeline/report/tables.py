@@ -111,12 +111,21 @@ def per_class_table(metrics: dict[str, Any], path: str | Path) -> None:
     Raises:
         DataError: the file cannot be written.
     """
+    csv_table(metrics["per_class"], PER_CLASS_COLUMNS, path)
+
+
+def csv_table(rows: Sequence[dict[str, Any]], columns: Sequence[str], path: str | Path) -> None:
+    """Write rows of plain values as CSV, whole or not at all; None and what is missing become empty fields.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
 
     def write(part: Path) -> None:
         with _text(part) as file:
-            table = csv.DictWriter(file, PER_CLASS_COLUMNS, lineterminator="\n")
+            table = csv.DictWriter(file, columns, lineterminator="\n")
             table.writeheader()
-            table.writerows(metrics["per_class"])
+            table.writerows(rows)
 
     _atomically(Path(path), write)
 

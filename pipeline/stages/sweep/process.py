@@ -1,0 +1,88 @@
+"""A process for trials as the sweep sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import Any
+
+# as in `data/pool.py`: modules are where this process found them, and the main script is not run again
+_BOOT = """\
+import json, sys
+sys.path[:] = json.loads(sys.argv[2])
+from pipeline.stages.sweep.worker import main
+main(int(sys.argv[1]))"""
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+PATIENCE = 60.0
+"""Seconds that a process has to save its best model when it must end."""
+
+
+class TrialProcess:
+    """One process; it ends with this one, however that ends.
+
+    Args:
+        threads: for its computations, unless the user's environment says how many; 0: as many as it likes.
+    """
+
+    def __init__(self, threads: int = 0) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            path = json.dumps([entry for entry in sys.path if isinstance(entry, str)])
+            share = dict.fromkeys(_THREADS, str(threads)) if threads else {}
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _BOOT, str(theirs.fileno()), path],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=share | os.environ,
+                process_group=0,  # a Ctrl-C in the terminal reaches it through this process alone
+            )
+        self._connection = ours
+        self._lines = ours.makefile("r", encoding="utf-8")
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def fileno(self) -> int:
+        """For `select`: there is something to `receive`."""
+        return self._connection.fileno()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Say something. A process that is gone does not hear it; `receive` tells."""
+        try:
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            return
+
+    def receive(self) -> dict[str, Any] | None:
+        """The next thing it says; None when it has ended."""
+        try:
+            line = self._lines.readline()
+        except OSError:
+            return None
+        return json.loads(line) if line.endswith("\n") else None  # type: ignore[no-any-return]
+
+    def leave(self) -> None:
+        """Let it end; returns at once."""
+        try:
+            self._connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+
+    def end(self) -> str:
+        """Wait until it has ended, at most `PATIENCE` seconds; how it ended, in words."""
+        self.leave()
+        try:
+            code = self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        self._lines.close()
+        self._connection.close()
+        return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
