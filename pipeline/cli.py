@@ -258,12 +258,6 @@ def _sweep(given: list[str]) -> None:
         "one. CONFIG is a YAML file (see configs/sweep.yaml); docs/sweeps.md explains. A sweep that was interrupted or "
         "killed goes on with the same command.",
     )
-    parser.add_argument("--out", type=Path | None, default=None, help="the sweep's folder (default: runs/NAME)")
-    parser.add_argument("--fresh", action="store_true", help="start over, removing what is in the sweep's folder")
-    parser.add_argument(
-        "--register", type=str | None, default=None, help="name in MLflow's registry for the best checkpoint"
-    )
-    parser.add_argument("--alias", type=str | None, default=None, help="of the registered version, such as champion")
     _add_json(parser)
     options = guarded(parser, ["--config", *given] if given and not given[0].startswith("-") else given)
     config = to_sweep_config(parser, options)

@@ -116,11 +116,17 @@ def config_parser(prog: str, description: str) -> Parser:
 
 
 def sweep_parser(prog: str, description: str) -> Parser:
-    """A parser of a sweep's configuration, in which that of the trainings is the section `base`."""
+    """A parser of a sweep's options; its configuration has that of the trainings as the section `base`."""
     usage = f"{prog} CONFIG [--option value ...] [--base.section.option value ...]"
     parser = Parser(prog=prog, description=description, usage=usage)
     parser.add_argument("--config", action="config", help="YAML file; CONFIG without --config is the same.")
     parser.add_class_arguments(SweepConfig)
+    parser.add_argument("--out", type=Path | None, default=None, help="the sweep's folder (default: runs/NAME)")
+    parser.add_argument("--fresh", action="store_true", help="start over, removing what is in the sweep's folder")
+    parser.add_argument(
+        "--register", type=str | None, default=None, help="name in MLflow's registry for the best checkpoint"
+    )
+    parser.add_argument("--alias", type=str | None, default=None, help="of the registered version, such as champion")
     return parser
 
 

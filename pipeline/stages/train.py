@@ -89,8 +89,8 @@ def train(
         fresh: start over, replacing what is in the folder.
         resume: insist on continuing.
         parent: MLflow run that this one is a part of.
-        on_epoch: called after each epoch with its row of the history and the reading beside it; what it raises ends
-            the training.
+        on_epoch: called after each epoch with its row of the history and the reading beside it, and again after the
+            last one where a training goes on; what it raises ends the training.
         test: False: leave the test split alone, for a training among others of which one will be chosen by its
             validation score; `test_trained` makes up for it.
 
@@ -221,6 +221,8 @@ def _train_tracked(
         if on_epoch is not None:
             on_epoch(row, reading)
 
+    if state.history and on_epoch is not None:
+        on_epoch(state.history[-1], state.inside[-1])  # the answer may have been given to a process that was killed
     fitted = fit(model, train_source, val_source, config, state, card, folder, device, record)
     del train_source, val_source  # their workers end here, not beside those of the test
     return _finish(config, folder, data, fitted, run, device, test)

@@ -395,4 +395,7 @@ def test_a_training_that_is_given_up_did_not_fail(example: Any, tmp_path: Path) 
     (run,) = client.search_runs([client.get_experiment_by_name("given up").experiment_id])
     assert run.info.status == "KILLED" and run.data.tags["pruned"] == "after epoch 2"
     assert "failure" not in run.data.tags and len(rows) == 2
+    with pytest.raises(train.Pruned):  # a training that goes on asks again, before it does
+        train.train(config, tmp_path / "run", on_epoch=give_up)
+    assert [row["epoch"] for row in rows] == [1, 2, 2] and rows[1] == rows[2]
     assert [entry.step for entry in client.get_metric_history(run.info.run_id, "val/loss")] == [1, 2]

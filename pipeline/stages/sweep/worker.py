@@ -1,7 +1,7 @@
 """A process that trials run in, one after the other, from its start to its end.
 
 It is told what to do by lines of JSON and answers with lines: one for each epoch, to which it is told whether to go on,
-and one at the end. A closed connection is a Ctrl-C: the training in progress saves its best model and ends.
+and one at the end. A closed connection is a scheduler's stop: the training in progress saves where it is and ends.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from filelock import FileLock, Timeout
 
 from pipeline.config import Config
 from pipeline.data.catalog import Policy
-from pipeline.errors import ConfigError, UserError
+from pipeline.errors import ConfigError, Preempted, UserError
 from pipeline.model import checkpoint
 from pipeline.report.tables import write_json
 from pipeline.stages.checks import check_data, check_encoder, check_task
 from pipeline.stages.devices import choose_device, choose_workers
 from pipeline.stages.ingest import ingest
 from pipeline.stages.inside import Reading
-from pipeline.stages.resume import NAME as RESUME
+from pipeline.stages.resume import FORMER, NAME
 from pipeline.stages.run_folder import RESULT
 from pipeline.stages.train import Pruned, test_trained, train
 
@@ -46,6 +46,7 @@ Message = dict[str, Any]
 
 def main(descriptor: int) -> None:
     """Do what is asked until the other side is gone."""
+    signal.signal(signal.SIGINT, _stop)
     with suppress(KeyboardInterrupt), socket.socket(fileno=descriptor) as connection:
         wire = Wire(connection)
         while (task := wire.take()) is not None:
@@ -54,8 +55,12 @@ def main(descriptor: int) -> None:
             wire.busy = False
 
 
+def _stop(*_: object) -> None:
+    raise Preempted
+
+
 class Wire:
-    """The other side: what it says waits in a queue; when it is gone, the main thread gets a KeyboardInterrupt.
+    """The other side: what it says waits in a queue; when it is gone, the main thread is interrupted.
 
     Attributes:
         busy: the main thread has something to be interrupted in.
@@ -85,12 +90,12 @@ class Wire:
         """Say something.
 
         Raises:
-            KeyboardInterrupt: nobody listens any more.
+            Preempted: nobody listens any more.
         """
         try:
             self._connection.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
-            raise KeyboardInterrupt from None
+            raise Preempted from None
 
 
 def perform(task: Message, wire: Wire) -> Message:
@@ -135,7 +140,7 @@ def _train(config: Config, task: Message, wire: Wire) -> Message:
         wire.send(last)
         answer = wire.take()
         if answer is None:
-            raise KeyboardInterrupt
+            raise Preempted
         if answer["prune"]:
             raise Pruned(f"after epoch {last['epoch']}, {metric} {row[metric]:.4g}")
 
@@ -145,7 +150,8 @@ def _train(config: Config, task: Message, wire: Wire) -> Message:
                 train(_placed(config, task), folder, parent=task["parent"], on_epoch=on_epoch, test=False)
             except Pruned:
                 write_json(last, folder / PRUNED)
-                (folder / RESUME).unlink(missing_ok=True)
+                for name in (NAME, FORMER):
+                    (folder / name).unlink(missing_ok=True)
     if (folder / PRUNED).exists():
         return {"pruned": True}
     card = checkpoint.load(folder / "best")[1]

@@ -181,9 +181,7 @@ def test_a_sweep_ends_when_the_first_trials_all_fail(
     config = replace(done.config, base=base, space=space, name="bad")
     monkeypatch.setattr(run, "check_fit", lambda *_: None)
     monkeypatch.setattr(run._Sweep, "_ask", lambda *_: {})
-    with pytest.raises(
-        UserError, match=r"the first 3 trials failed, the last one: recurrent\.zoneout is.*log"
-    ):
+    with pytest.raises(UserError, match=r"the first 3 trials failed, the last one: recurrent\.zoneout is.*log"):
         sweep(config, tmp_path / "bad")
     with pytest.raises(UserError, match="the first 4 trials failed"):  # the fourth is the first of this call
         sweep(config, tmp_path / "bad")
