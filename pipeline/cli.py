@@ -6,7 +6,6 @@ right.
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -17,9 +16,12 @@ from typing import Any
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from pipeline import __version__
+from pipeline.cli_sweep import sweep_command
 from pipeline.config import Config, DataConfig, LimitsConfig, Task, TrackingConfig, TrainingConfig
 from pipeline.errors import ConfigError, Preempted, UserError
-from pipeline.options import Parser, config_parser, guarded, stdout, sweep_parser, to_config, to_sweep_config
+from pipeline.options import Parser, config_parser, guarded, stdout, to_config
+from pipeline.options import add_json as _add_json
+from pipeline.options import print_result as _print
 
 Command = Callable[[list[str]], None]
 
@@ -98,10 +100,6 @@ def _parser(command: str, description: str) -> Parser:
     return Parser(prog=f"video-lstm {command}", description=description)
 
 
-def _add_json(parser: Parser) -> None:
-    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
-
-
 def _add_model(parser: Parser) -> None:
     parser.add_argument("MODEL", type=str, help=MODEL_HELP)
     parser.add_argument("--device", type=str, default="auto", help=DEVICE_HELP)
@@ -131,10 +129,6 @@ def _named_model(given: list[str]) -> tuple[str, list[str]]:
     if not given or given[0].startswith("-") or given[0].endswith((".yaml", ".yml")):
         return "", given
     return given[0], given[1:]
-
-
-def _print(value: dict[str, Any], as_json: bool, text: str) -> None:
-    stdout(json.dumps(value, allow_nan=False, default=str) if as_json else text)
 
 
 def _demo(given: list[str]) -> None:
@@ -249,24 +243,6 @@ def _cross_validate(config: Config, options: Any) -> None:
     table = folds_text([fold.test for fold in result.folds], result.pooled)
     text = f"{table}\n\n{print_metrics(result.pooled)}\nmodels  {result.folder}/fold-*\nreport  {result.folder}/report"
     _print(as_json(result), options.json, text)
-
-
-def _sweep(given: list[str]) -> None:
-    parser = sweep_parser(
-        "video-lstm sweep",
-        "Try trainings that differ in the options of a search space, end the hopeless ones early, and test the best "
-        "one. CONFIG is a YAML file (see configs/sweep.yaml); docs/sweeps.md explains. A sweep that was interrupted or "
-        "killed goes on with the same command.",
-    )
-    _add_json(parser)
-    options = guarded(parser, ["--config", *given] if given and not given[0].startswith("-") else given)
-    config = to_sweep_config(parser, options)
-    from pipeline.stages.sweep.results import sweep_text
-    from pipeline.stages.sweep.run import sweep
-
-    result = sweep(config, options.out, options.fresh, options.register, options.alias)
-    named = ("best", "trials", "folder", "metric", "registered")
-    _print({name: getattr(result, name) for name in named}, options.json, sweep_text(result))
 
 
 def _describe(given: list[str]) -> None:
@@ -408,7 +384,7 @@ COMMANDS: dict[str, tuple[Command, str]] = {
     "extract": (_extract, "compute and keep the features of a frozen encoder"),
     "describe": (_describe, "show a model's steps, shapes, costs and weights"),
     "train": (_train, "train, test and track a classifier"),
-    "sweep": (_sweep, "try many trainings, test the best one"),
+    "sweep": (sweep_command, "try many trainings, test the best one"),
     "evaluate": (_evaluate, "score a model on clips it has not seen"),
     "classify": (_classify, "label files into a table"),
     "benchmark": (_benchmark, "show where the time goes and what eases it"),

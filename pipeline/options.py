@@ -6,6 +6,7 @@ Nothing here imports torch, so help and errors come at once.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import sys
 import warnings
@@ -15,7 +16,6 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
 
 from pipeline.config import Config
-from pipeline.config.sweep import SweepConfig
 from pipeline.errors import ConfigError, UserError
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -115,32 +115,6 @@ def config_parser(prog: str, description: str) -> Parser:
     return parser
 
 
-def sweep_parser(prog: str, description: str) -> Parser:
-    """A parser of a sweep's options; its configuration has that of the trainings as the section `base`."""
-    usage = f"{prog} CONFIG [--option value ...] [--base.section.option value ...]"
-    parser = Parser(prog=prog, description=description, usage=usage)
-    parser.add_argument("--config", action="config", help="YAML file; CONFIG without --config is the same.")
-    parser.add_class_arguments(SweepConfig)
-    parser.add_argument("--out", type=Path | None, default=None, help="the sweep's folder (default: runs/NAME)")
-    parser.add_argument("--fresh", action="store_true", help="start over, removing what is in the sweep's folder")
-    parser.add_argument(
-        "--register", type=str | None, default=None, help="name in MLflow's registry for the best checkpoint"
-    )
-    parser.add_argument("--alias", type=str | None, default=None, help="of the registered version, such as champion")
-    return parser
-
-
-def to_sweep_config(parser: Parser, parsed: Any) -> SweepConfig:
-    """The `SweepConfig` in a parser's result; other options in it are left alone.
-
-    Raises:
-        ConfigError: values that do not fit together.
-    """
-    values = parser.instantiate(parsed).as_dict()
-    base = values["base"]
-    return SweepConfig(**{name: values[name] for name in SweepConfig.__dataclass_fields__} | {"base": base})
-
-
 def to_config(parser: Parser, parsed: Any) -> Config:
     """The `Config` in a parser's result; other options in it are left alone.
 
@@ -186,3 +160,13 @@ def stdout(text: str) -> None:
     """Results, and nothing but results, go here."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def add_json(parser: Parser) -> None:
+    """The option of every command that has a result."""
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
+
+
+def print_result(value: dict[str, Any], as_json: bool, text: str) -> None:
+    """The result on stdout, for programs or for people."""
+    stdout(json.dumps(value, allow_nan=False, default=str) if as_json else text)

@@ -21,7 +21,18 @@ from pipeline.errors import UserError
 from pipeline.tracking.store import connect
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ("torch", "torchvision", "mlflow", "cv2", "numpy", "pandas", "sklearn", "matplotlib", "albumentations")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "mlflow",
+    "cv2",
+    "numpy",
+    "pandas",
+    "sklearn",
+    "matplotlib",
+    "albumentations",
+    "optuna",
+)
 METRICS = {"top1", "top1_low", "top1_high", "macro_f1", "coverage", "n"}
 
 Done = subprocess.CompletedProcess[str]
@@ -116,6 +127,7 @@ def test_the_help_of_train_lists_every_option_with_meaning_and_default(capsys: p
         ("evaluate", ["MODEL", "DATA", "--split", "--out", "--workers", "--device", "--uri", "--json"]),
         ("classify", ["MODEL", "SOURCE", "--out", "--top_k", "--workers", "--device", "--uri", "--json"]),
         ("extract", ["--out", "--json", "--encoder.name", "--video.size"]),
+        ("sweep", ["--base.data.root", "--space", "--trials", "--sampler", "--out", "--fresh", "--register", "--json"]),
         ("cache", ["--clear", "--all", "--limit", "--json"]),
         ("ui", ["--uri", "--host", "--port"]),
     ],
@@ -135,6 +147,8 @@ def test_the_help_of_a_command_lists_its_options(
         (["train", "--training.epochs", "none"], ["training.epochs", "a whole number above 0"]),
         (["train", "--recurrent.kind", "lstn"], ["recurrent.kind", "lstm"]),
         (["train", "nowhere.yaml"], ["nowhere.yaml"]),
+        (["sweep", "--trails", "3"], ["trails", "did you mean 'trials'?"]),
+        (["sweep", "--trials", "3"], ["space is empty"]),
         (["ingest"], ["DATA"]),
         (["demo", "folder", "--groups", "0"], ["groups", "above 0"]),
         (["classify", "model"], ["SOURCE"]),

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.cli_sweep import read_sweep
 from pipeline.config import Config, DataConfig, VideoConfig, flatten, to_dict
 from pipeline.errors import ConfigError
-from pipeline.options import config_parser, guarded, load_config, sweep_parser, to_sweep_config
+from pipeline.options import config_parser, load_config
 from pipeline.stages.sweep.space import check_fit, read_space
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,8 +46,7 @@ def test_every_file_in_configs_is_valid_says_what_it_is_for_and_changes_somethin
 
 
 def test_the_sweep_in_configs_is_valid() -> None:
-    parser = sweep_parser("x", "")
-    config = to_sweep_config(parser, guarded(parser, ["--config", str(SWEEP)]))
+    _, config = read_sweep([str(SWEEP)])
     assert config.name == "sweep" and len(read_space(config.space)) >= 3
     check_fit(config.base, read_space(config.space))
 

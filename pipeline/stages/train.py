@@ -115,7 +115,7 @@ def test_trained(config: Config, folder: str | Path) -> dict[str, Any]:
         folder: of that training.
 
     Returns:
-        Metrics on the test split; those of the first time if this is not the first.
+        Metrics on the test split, empty if there is none; those of the first time if this is not the first.
 
     Raises:
         UserError: the data is not there any more, or the store does not answer.
@@ -126,6 +126,8 @@ def test_trained(config: Config, folder: str | Path) -> dict[str, Any]:
         if result["test"]:
             return dict(result["test"])
         data = ingest(config.data, policy=Policy(config.limits, config.video.partial), task=config.task)
+        if not (data.table["split"] == "test").any():
+            return {}
         tracking = replace(config.tracking, enabled=result["run_id"] is not None)
         run = start(tracking, config.name, result["run_id"])
         metrics = _test(config, folder, data, run, choose_device(config.training.device))

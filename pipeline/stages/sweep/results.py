@@ -106,7 +106,8 @@ def sweep_text(swept: Swept) -> str:
     ]
     reasons = [f"trial {row.number}: {row.reason}" for row in rows if row.reason]
     lines = [text_table(header, cells), *(["", *reasons] if reasons else []), ""]
-    lines += [f"test of trial {swept.best['trial']}, the best:", print_metrics(swept.best["test"]), ""]
+    test = swept.best["test"]
+    lines += [f"test of trial {swept.best['trial']}, the best:", print_metrics(test) if test else "data.test is 0", ""]
     lines += [f"checkpoint  {swept.best['checkpoint']}", f"folder      {swept.folder}"]
     return "\n".join(lines + ([f"registered  {swept.registered}"] if swept.registered else []))
 

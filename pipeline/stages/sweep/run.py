@@ -60,6 +60,8 @@ def sweep(
     if config.sampler == "grid":
         config = replace(config, trials=min(config.trials, check_grid(dimensions)))
     check_fit(config.base, dimensions)
+    if config.base.data.folds and not config.base.data.fold:
+        raise ConfigError("a sweep compares trials on one split; choose one fold by base.data.fold, or set folds to 0")
     metric, minimise = objective(config)
     if register_as and not config.base.tracking.enabled:
         raise ConfigError("--register needs an MLflow store; set --base.tracking.enabled true")

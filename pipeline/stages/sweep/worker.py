@@ -123,7 +123,7 @@ def _check(config: Config, *_: Any) -> Message:
     check_encoder(config)
     check_task(config)
     data = ingest(config.data, policy=Policy(config.limits, config.video.partial), task=config.task)
-    check_data(data, config.data.allow_leak)
+    check_data(data, config.data)
     if not data.files("val"):
         raise ConfigError("there are no validation clips to compare trials by; set base.data.val above 0")
     return {}

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.cli_sweep import read_sweep
 from pipeline.config import Config, RecurrentConfig
 from pipeline.config.sweep import SweepConfig
 from pipeline.errors import ConfigError
-from pipeline.options import guarded, sweep_parser, to_sweep_config
 from pipeline.stages.sweep.run import objective
 from pipeline.stages.sweep.space import Dimension, applied, check_fit, check_grid, read_space
 
@@ -98,13 +98,11 @@ def test_the_points_of_a_step_lie_between_the_ends(low: int, span: int, step: in
 def test_a_file_names_its_base_as_seen_from_itself(tmp_path: Any) -> None:
     (tmp_path / "train.yaml").write_text("training: {epochs: 7}\n")
     (tmp_path / "s.yaml").write_text(f"base: train.yaml\nspace:\n  {RATE}: {{low: 1e-4, high: 1e-2, log: true}}\n")
-    parser = sweep_parser("x", "")
-    given_ = ["--config", str(tmp_path / "s.yaml"), "--trials", "3", "--base.training.batch_size", "5"]
-    config = to_sweep_config(parser, guarded(parser, given_))
+    _, config = read_sweep([str(tmp_path / "s.yaml"), "--trials", "3", "--base.training.batch_size", "5"])
     assert (config.base.training.epochs, config.base.training.batch_size, config.trials) == (7, 5, 3)
     assert config.space == {RATE: {"low": 1e-4, "high": 1e-2, "log": True}}
     with pytest.raises(ConfigError, match=r"did you mean 'base\.training\.epochs'"):
-        guarded(parser, ["--base.training.epoch", "3"])
+        read_sweep(["--base.training.epoch", "3"])
 
 
 def test_trials_are_compared_by_validation_alone() -> None:
