@@ -169,7 +169,8 @@ def _write(new: Path, weights: Mapping[str, Tensor], card: Card) -> None:
     described = dataclasses.asdict(card) | {"sha256": _sha256(new / TENSORS)}
     text = json.dumps(_finite(described), indent=2, ensure_ascii=False, allow_nan=False)
     (new / CARD).write_text(text + "\n", encoding="utf-8")
-    new.chmod(0o755)  # mkdtemp's 0o700 would keep a served model from its server
+    new.chmod(0o755)  # 0o700 and 0o600, as they are made, would keep a served model from its server
+    (new / TENSORS).chmod(0o644)
     for path in (new / TENSORS, new / CARD, new):
         sync(path)
 

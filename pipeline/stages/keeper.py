@@ -84,9 +84,6 @@ class Keeper:
         if improved:
             state.best_loss, state.best_epoch = loss, state.epoch
             self.best = {name: x.detach().cpu().clone() for name, x in self.step.kept().items()}
-        scores = f"  val loss {loss:.3f}  {self.step.title} {row[self.step.score]:.3f}" if loss is not None else ""
-        mark = "  best" if improved else ""
-        say(f"epoch {state.epoch:3d}  train loss {row['train_loss']:.3f}{scores}  {row['seconds']:.1f} s{mark}")
 
     def keep(self) -> None:
         """After an epoch: save, or hold a copy where that was done a moment ago.
@@ -95,6 +92,7 @@ class Keeper:
         """
         due = time.monotonic() - self.saved > SAVE_SECONDS
         self._held = self._moment(copy=not due)
+        self._announce()  # not before: what is said to be done is not lost
         if due:
             self.save()
 
@@ -121,6 +119,13 @@ class Keeper:
         """Save, and make sure that both checkpoints are what the training came to."""
         self.save()
         self._mend()
+
+    def _announce(self) -> None:
+        state, row = self.state, self.state.history[-1]
+        loss = row.get("val_loss")
+        scores = f"  val loss {loss:.3f}  {self.step.title} {row[self.step.score]:.3f}" if loss is not None else ""
+        mark = "  best" if state.best_epoch == state.epoch else ""
+        say(f"epoch {state.epoch:3d}  train loss {row['train_loss']:.3f}{scores}  {row['seconds']:.1f} s{mark}")
 
     def _moment(self, copy: bool) -> _Moment:
         """Now; the tensors of one without `copy` are those of the model, which the next epoch changes."""

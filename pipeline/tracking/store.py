@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pipeline.config import TrackingConfig
+from pipeline.disk import replacing
 from pipeline.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -102,7 +103,10 @@ def connect(uri: str, create: bool = True) -> MlflowClient:
         from mlflow import MlflowClient
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a page of what we say in a line
         with _one_at_a_time(database):
+            if database is not None and not (database.exists() and database.stat().st_size):
+                _make(database)
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -121,6 +125,8 @@ def reported(uri: str) -> Iterator[None]:
         text = str(error)
         if "Max retries exceeded" in text or "Connection refused" in text:
             message = f"no MLflow server answers at {where}; start it, set --tracking.uri, {OFF}"
+        elif "disk is full" in text or "No space left" in text:
+            message = f"{where}: the disk is full; make room there, set --tracking.uri to another place, {OFF}"
         else:
             message = f"{where}: {_one_line(text)}"
         raise TrackingError(message) from error
@@ -198,6 +204,20 @@ def _check_database(database: Path, create: bool) -> None:
         with database.open("rb") as file:
             if file.read(16) != b"SQLite format 3\0":
                 raise TrackingError(f"{database}: not an SQLite database; set --tracking.uri to another file")
+
+
+def _make(database: Path) -> None:
+    """The tables of a new store, made beside its place: MLflow cannot go on with some that a kill left half made."""
+    from mlflow.store.db import utils
+
+    with replacing(database) as temporary:
+        for left in (temporary, Path(f"{temporary}-journal")):  # a journal would be applied to the new file
+            left.unlink(missing_ok=True)
+        engine = utils.create_sqlalchemy_engine(f"sqlite:///{temporary.as_posix()}")
+        try:
+            utils._initialize_tables(engine)
+        finally:
+            engine.dispose()
 
 
 @contextmanager

@@ -48,7 +48,7 @@ from pipeline.stages import keeper, resume, sources
 folder, moment, workers = sys.argv[1:]
 kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
 keeper.SAVE_SECONDS = 0.0
-read, save = sources.FileSource.batches, keeper.save_state
+read, save, write = sources.FileSource.batches, keeper.save_state, resume.save_file
 
 def batches(self, epoch, order):
     for number, batch in enumerate(read(self, epoch, order)):
@@ -59,7 +59,14 @@ def batches(self, epoch, order):
 def save_state(folder, state, *rest):
     if state.epoch == 3 and moment == "between checkpoint and state":
         kill()
+    if state.epoch == 3 and moment == "within the state's file":
+        resume.save_file = half_written
     save(folder, state, *rest)
+
+def half_written(tensors, path, **header):
+    write(tensors, path, **header)
+    os.truncate(path, os.path.getsize(path) // 2)
+    kill()
 
 sources.FileSource.batches, keeper.save_state = batches, save_state
 main(["train", f"{folder}/tiny.yaml", "--out", f"{folder}/run", "--training.workers", workers])
@@ -76,7 +83,7 @@ def undisturbed(make_config: Any, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.mark.parametrize(
     ("moment", "workers", "safe"),
-    [("mid-epoch", 2, 2), ("between checkpoint and state", 0, 2)],
+    [("mid-epoch", 2, 2), ("between checkpoint and state", 0, 2), ("within the state's file", 0, 2)],
 )
 def test_a_killed_training_ends_as_if_nothing_had_happened(
     undisturbed: Path,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 import socket
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from pipeline.config import TrackingConfig
 from pipeline.errors import TrackingError
 from pipeline.tracking import runs
-from pipeline.tracking.store import connect, download, hide_password, sqlite_path, store_uri
+from pipeline.tracking.store import connect, download, hide_password, reported, sqlite_path, store_uri
 
 
 def test_the_store_is_the_option_then_the_environment_then_the_current_folder(
@@ -126,3 +127,49 @@ def test_looking_for_a_model_makes_no_store(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="no MLflow store at"):
         runs.start(config, "x", run_id="0123")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow makes its tables one by one, and fails for ever on those that a killed process left."""
+    from mlflow.store.db import utils
+
+    database = tmp_path / "mlflow.db"
+    (tmp_path / ".mlflow.db.tmp").write_bytes(b"half a database")
+    (tmp_path / ".mlflow.db.tmp-journal").write_bytes(b"of a process that was killed")
+
+    def stopped(engine: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(utils, "_upgrade_db", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            connect(f"sqlite:///{database}")
+    assert not database.exists()
+    assert connect(f"sqlite:///{database}").search_experiments()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
+
+
+def test_a_store_that_cannot_grow_is_one_line_and_goes_on_when_it_can(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = connect(uri)
+    from mlflow.entities import RunTag
+
+    run_id = client.create_run("0").info.run_id
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "mlflow.db").stat().st_size, before[1]))
+    try:
+        with pytest.raises(TrackingError, match=r"mlflow\.db: .*disk I/O error$"), reported(uri):
+            client.log_batch(run_id, tags=[RunTag(f"tag {number}", "x" * 4000) for number in range(100)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "Traceback" not in capfd.readouterr().err
+    client.set_tag(run_id, "later", "there is room")
+
+
+def test_a_full_disk_comes_with_its_remedy() -> None:
+    said = "(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT INTO tags ..."
+    message = r"the disk is full; make room there, set --tracking\.uri"
+    with pytest.raises(TrackingError, match=message), reported("sqlite:////somewhere/mlflow.db"):
+        raise OSError(said)
