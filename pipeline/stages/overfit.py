@@ -71,6 +71,7 @@ def _unhindered(config: Config) -> Config:
         weight_decay=0.0,
         label_smoothing=0.0,
         ema=0.0,
+        compile=False,
     )
     return replace(config, training=training, encoder=replace(config.encoder, unfreeze_after=0))
 

@@ -54,7 +54,8 @@ class TrainStep:
         self.learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = optimizer_for(model, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == torch.float16)
-        self.average = Average(model, config.training.ema) if config.training.ema else None
+        still = tuple(f"encoders.{name}." for name in model.encoders if config.encoder.frozen)
+        self.average = Average(model, config.training.ema, still) if config.training.ema else None
         self.weights = None if weights is None else weights.to(device)
         self.prior = None if prior is None else prior.to(device)
         if config.training.compile:
@@ -117,7 +118,7 @@ class TrainStep:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None and math.isfinite(norm):  # fp16: the scaler left such an update out
-            self.average.update(self.model)
+            self.average.update()
         return float(loss), norm
 
     def _loss_of(self, batch: Batch) -> torch.Tensor:
@@ -133,7 +134,7 @@ class TrainStep:
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within it the model has the averaged weights, where there are any."""
-        return nullcontext() if self.average is None else self.average.in_place_of(self.model)
+        return nullcontext() if self.average is None else self.average.in_place()
 
     def kept(self) -> dict[str, torch.Tensor]:
         """The weights that a checkpoint holds: those that are validated."""

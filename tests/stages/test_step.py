@@ -136,9 +136,25 @@ def test_batch_norms_statistics_are_averaged_and_its_count_is_copied(make_config
     norm = torch.nn.BatchNorm1d(2)
     average = Average(norm, 0.999)
     norm(torch.randn(8, 2) + 5)
-    average.update(norm)
+    average.update()
     torch.testing.assert_close(average.weights["running_mean"], 0.9 * norm.running_mean)
     assert int(average.weights["num_batches_tracked"]) == 1
+
+
+def test_what_is_still_is_no_part_of_the_average_but_of_what_is_kept() -> None:
+    from pipeline.stages.average import Average
+
+    model = torch.nn.ModuleDict({"encoder": torch.nn.Linear(2, 2), "head": torch.nn.Linear(2, 2)})
+    average = Average(model, 0.5, ("encoder.",))
+    with torch.no_grad():
+        model["head"].weight += 1
+    average.update()
+    assert average.weights.keys() == model.state_dict().keys()
+    assert {name for name in average.tensors() if "encoder" in name} == set()
+    assert torch.equal(average.weights["encoder.weight"], model["encoder"].weight)
+    with average.in_place():
+        inside = model["head"].weight.detach().clone()
+    assert torch.equal(inside, average.weights["head.weight"]) and not torch.equal(inside, model["head"].weight)
 
 
 def test_an_update_that_the_scaler_leaves_out_is_no_error_and_not_averaged(
