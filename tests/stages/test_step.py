@@ -209,3 +209,25 @@ def test_a_loss_that_is_no_number_ends_the_training_whatever_is_switched_on(make
     )  # fmt: skip
     with pytest.raises(DataError, match=r"the loss is not a number in epoch \d; lower training\.learning_rate"):
         train(make_config(training=training), tmp_path / "run")
+
+
+def test_collapsed_predictions_are_noticed_whatever_is_switched_on(
+    make_config: Any, tmp_path: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.stages import train as stage
+
+    build = stage.build_classifier
+
+    def collapsed(*arguments: Any) -> Any:
+        model = build(*arguments)
+        with torch.no_grad():
+            model.branches["rgb"].output.bias[1] = 100.0  # type: ignore[union-attr, operator]
+        return model
+
+    monkeypatch.setattr(stage, "build_classifier", collapsed)
+    training = TrainingConfig(
+        epochs=3, batch_size=4, learning_rate=1e-9, warmup=0.0, workers=0, device="cpu",
+        accumulate=2, ema=0.9, cutmix=1.0, logit_adjustment=1.0,
+    )  # fmt: skip
+    stage.train(make_config(training=training), tmp_path / "run")
+    assert "warning: predictions collapse" in capsys.readouterr().err
