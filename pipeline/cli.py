@@ -22,6 +22,7 @@ from pipeline.errors import ConfigError, Preempted, UserError
 from pipeline.options import Parser, config_parser, guarded, stdout, to_config
 from pipeline.options import add_json as _add_json
 from pipeline.options import print_result as _print
+from pipeline.signals import stops
 
 Command = Callable[[list[str]], None]
 
@@ -42,9 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
-    signal.signal(signal.SIGTERM, _preempt)
     try:
-        _dispatch(given)
+        with stops():
+            _dispatch(given)
     except KeyboardInterrupt as stop:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # another Ctrl-C ends the process at once
         goes_on = {"train": "training", "sweep": "sweep"}.get("" if "--find_rate" in given else "".join(given[:1]))
@@ -60,12 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _complain(f"error: {error}")
         sys.exit(UserError.exit_code)
-
-
-def _preempt(*_: object) -> None:
-    """A scheduler's stop, which is often sent more than once: what it began is not interrupted by the next."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Preempted
 
 
 def _dispatch(given: list[str]) -> None:

@@ -184,8 +184,8 @@ def run(folder: Path, trial: Trial, stop: str, after: float | None = None, aim: 
     trial.said.append(lines[-2 if stop == "TERM" and len(lines) > 1 else -1].strip() if lines else "(nothing said yet)")
     if "Traceback" in said or "Exception ignored" in said:
         trial.differences.append("a traceback")
-    # a SIGTERM before the command has begun, while Python itself starts, ends it as it would end any other process
-    if code not in (0, -signal.SIGKILL if stop == "KILL" else 143, 0 if lines else -signal.SIGTERM):
+    # a SIGTERM while Python itself starts, or when the command is over, ends it as it would end any other process
+    if code not in (0, -signal.SIGKILL) if stop == "KILL" else (0, 143, -signal.SIGTERM):
         trial.differences.append(f"exit code {code}: {lines[-1] if lines else ''}")
     return code == 0
 

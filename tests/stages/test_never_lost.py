@@ -291,27 +291,3 @@ def test_a_scheduler_s_stop_ends_a_training_with_143_and_loses_the_unfinished_ep
     assert "failure" not in run.data.tags
     with run_folder.locked(tmp_path / "run"):
         assert checkpoint.load(tmp_path / "run/last")[1].extra["epoch"] == finished
-
-
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_ends_every_command_with_its_code_and_one_line(
-    stop: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from pipeline import cli
-
-    def ingest(_: list[str]) -> None:
-        os.kill(os.getpid(), stop)
-        pytest.fail("it went on")
-
-    monkeypatch.setitem(cli.COMMANDS, "ingest", (ingest, ""))
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        with pytest.raises(SystemExit) as ended:
-            cli.main(["ingest"])
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    assert ended.value.code == 128 + stop
-    assert capsys.readouterr().err.startswith(
-        "video-lstm: ended by SIGTERM\n" if stop == signal.SIGTERM else "video-lstm: interrupted\n"
-    )

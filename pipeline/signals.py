@@ -1,0 +1,56 @@
+"""Ctrl-C and a scheduler's stop: exceptions in the main thread, at once, that nothing swallows."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pipeline.errors import Preempted
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
+AGAIN_SECONDS = 0.05
+"""Time after which a stop that was swallowed is raised again."""
+
+
+@contextmanager
+def stops() -> Iterator[None]:
+    """Within it SIGTERM raises Preempted, and a KeyboardInterrupt of either kind reaches whoever waits for it.
+
+    A signal's exception is raised between any two operations. Where those belong to a callback of the garbage
+    collector, Python reports the exception and goes on as if nothing had happened: such a one is raised again.
+    """
+    hook, handler = sys.unraisablehook, signal.signal(signal.SIGTERM, _preempt)
+    sys.unraisablehook = _again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        if signal.getsignal(signal.SIGTERM) is _preempt:
+            signal.signal(signal.SIGTERM, handler)
+
+
+def _preempt(*_: object) -> None:
+    """Often a stop is sent more than once: what the first began, such as a save, is not interrupted by the next."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Preempted
+
+
+def _again(ignored: UnraisableHookArgs) -> None:
+    """What Python calls with an exception that it ignores."""
+    if not isinstance(ignored.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(ignored)
+        return
+    number = signal.SIGINT
+    if isinstance(ignored.exc_value, Preempted):
+        number = signal.SIGTERM
+        signal.signal(number, _preempt)
+    # not at once: this is still the callback
+    timer = threading.Timer(AGAIN_SECONDS, signal.pthread_kill, [threading.main_thread().ident, number])
+    timer.daemon = True
+    timer.start()
