@@ -354,7 +354,12 @@ def _benchmark(given: list[str]) -> None:
         "Show where the time of a training goes on this machine, how fast it could be at best, and what to change. "
         "CONFIG is a YAML file; of a MODEL in its place, classification is timed: " + MODEL_HELP,
     )
-    parser.add_argument("--seconds", type=PositiveFloat, default=30.0, help="about how long to measure")
+    parser.add_argument(
+        "--seconds",
+        type=PositiveFloat,
+        default=30.0,
+        help="about how long to measure; longer, where one batch takes longer",
+    )
     parser.add_argument("--uri", type=str | None, default=None, help="MLflow store of runs:/ and models:/ addresses")
     _add_json(parser)
     trained, given = _named_model(given)

@@ -21,7 +21,7 @@ from pipeline.model.classifier import Classifier
 from pipeline.stages.step import TrainStep
 
 LEAST, MOST = 2, 50
-"""Repetitions that are timed, after one to warm up."""
+"""Repetitions that are timed after one to warm up, which alone counts where it uses up the time for all."""
 
 Seconds = dict[str, float]
 
@@ -72,16 +72,18 @@ def clocks(
 
 
 def repeated(once: Callable[[], Seconds], budget: float) -> Seconds:
-    """Median seconds of each part over repetitions until `budget` seconds are over; the first is not counted."""
-    once()
-    found: dict[str, list[float]] = defaultdict(list)
+    """Median seconds of each part over repetitions until about `budget` seconds are over."""
     end = time.perf_counter() + budget
+    found = once()
+    if time.perf_counter() > end:
+        return found
+    each: dict[str, list[float]] = defaultdict(list)
     for number in range(MOST):
         if number >= LEAST and time.perf_counter() > end:
             break
         for name, value in once().items():
-            found[name].append(value)
-    return {name: statistics.median(values) for name, values in found.items()}
+            each[name].append(value)
+    return {name: statistics.median(values) for name, values in each.items()}
 
 
 def real_rate(done: Iterable[tuple[int, float]], warm: int, budget: float) -> tuple[float, float]:
@@ -89,18 +91,19 @@ def real_rate(done: Iterable[tuple[int, float]], warm: int, budget: float) -> tu
 
     Args:
         done: piece by piece, the clips and the seconds of the model's work on them.
-        warm: pieces that pass before the clock starts: processes start, queues fill.
-        budget: seconds after which it is enough; two pieces are always timed, where there are so many.
+        warm: pieces that pass before the clock starts: processes start, queues fill. Fewer, but one, where they take
+            longer than the budget.
+        budget: seconds after which it is enough; one piece is timed in any case.
     """
-    clips, worked, pieces = 0, 0.0, 0
-    began = now = time.perf_counter()
+    clips, worked = 0, 0.0
+    first = began = now = time.perf_counter()
     for number, (count, seconds) in enumerate(done):
         now = time.perf_counter()
-        if number < warm:
+        if number == 0 or (number < warm and began - first < budget):
             began = now
             continue
-        clips, worked, pieces = clips + count, worked + seconds, pieces + 1
-        if pieces >= LEAST and now - began > budget:
+        clips, worked = clips + count, worked + seconds
+        if now - began > budget:
             break
     return clips / (now - began), max(0.0, 1 - worked / (now - began))
 
