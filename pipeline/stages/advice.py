@@ -82,7 +82,7 @@ def _remedy(phase: Phase, step: str, config: Config, cores: int, workers: int) -
         return _for_features(step, config)
     if phase.name == "extraction" and config.augmentation.views > 1:
         views = config.augmentation.views
-        return "augmentation.views", f"each training clip goes through {views} times; fewer augmentation.views are less"
+        return "augmentation.views", f"each training clip goes through it augmentation.views times (now {views})"
     if phase.name == "epoch" and config.encoder.weights != "none" and step != "tracking" and _images(config):
         return _for_pretrained(phase, step, config)
     return _for_clips(step, config)

@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 
 from pipeline.config import Config, TrackingConfig
@@ -187,7 +188,7 @@ class Bench:
         return {"tracking": per_epoch / self.train_clips}
 
     def _phase(self, name: PhaseName, seconds: Seconds, rate: float, waiting: float, clips: int) -> Phase:
-        return Phase(name, seconds, rate, waiting, clips, self.device.type)
+        return Phase(name, seconds, rate, waiting, clips, self.device.type, occupied_cores())
 
     def _rate(self, done: Iterator[tuple[int, float]], warm: int) -> tuple[float, float]:
         return real_rate(done, warm, self.budget)
@@ -210,6 +211,12 @@ class Bench:
             if loaded.clip is not None:
                 return loaded.clip
         raise DataError("no clip of the sample could be loaded; run: video-lstm doctor DATA")
+
+
+def occupied_cores() -> float:
+    """Share of the usable cores that PyTorch's threads keep busy; two threads of one core count as one."""
+    physical = min(psutil.cpu_count(logical=False) or usable_cores(), usable_cores())
+    return min(1.0, torch.get_num_threads() / physical)
 
 
 def _time_reading(source: Source, order: Sequence[int]) -> Seconds:

@@ -30,6 +30,7 @@ class Phase:
         waiting: share of that time in which the model waited for clips.
         clips: clip views that go through this in the whole job.
         device: type of the device the model is on.
+        occupied: on a CPU, the share of the cores that the model's threads occupy.
     """
 
     name: PhaseName
@@ -38,6 +39,7 @@ class Phase:
     waiting: float
     clips: int
     device: str = "cpu"
+    occupied: float = 1.0
 
     @property
     def shares(self) -> dict[str, float]:
@@ -68,8 +70,9 @@ class Phase:
 
     @property
     def _sides(self) -> list[dict[str, float]]:
-        """The steps that add up: all of them on a CPU, else those of the cores and those of the device."""
-        if self.device == "cpu":
-            return [dict(self.seconds)]
+        """What each part of the machine does one after the other: the cores, and the model, wherever it is."""
         cores = {step: value for step, value in self.seconds.items() if step in ON_CORES}
-        return [cores, {step: value for step, value in self.seconds.items() if step not in cores}]
+        model = {step: value for step, value in self.seconds.items() if step not in cores}
+        if self.device == "cpu":
+            cores |= {step: self.occupied * value for step, value in model.items()}
+        return [cores, model]

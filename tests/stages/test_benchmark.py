@@ -22,7 +22,7 @@ def check(found: dict[str, Any], steps: dict[str, list[str]]) -> None:
     for phase in found["phases"]:
         assert all(seconds > 0 for seconds in phase["seconds"].values())
         assert sum(phase["shares"].values()) == pytest.approx(1)
-        assert phase["bound"] == pytest.approx(1 / sum(phase["seconds"].values()))
+        assert 1 / sum(phase["seconds"].values()) <= phase["bound"] < 1 / max(phase["seconds"].values())
         assert phase["rate"] > 0 and 0 <= phase["waiting"] < 1
     text = benchmark_text(found)
     assert all(f"  {step} " in text for names in steps.values() for step in names)

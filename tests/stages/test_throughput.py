@@ -38,6 +38,16 @@ def test_a_device_works_beside_the_cores() -> None:
     assert hungry.bound == pytest.approx(1 / 0.09) and hungry.bottleneck == "decode"  # though backward takes longer
 
 
+def test_threads_that_leave_cores_free_leave_them_to_the_loader() -> None:
+    seconds = {"decode": 0.03, "encoder": 0.05, "backward": 0.05}
+    half = Phase("epoch", seconds, 8.0, 0.0, 100, "cpu", occupied=0.5)
+    assert (
+        half.bound == pytest.approx(1 / 0.1) and half.bottleneck == "encoder"
+    )  # the model's own threads are the limit
+    busy = Phase("epoch", {**seconds, "decode": 0.09}, 8.0, 0.0, 100, "cpu", occupied=0.5)
+    assert busy.bound == pytest.approx(1 / 0.14) and busy.bottleneck == "decode"
+
+
 @given(seconds_of_steps, st.sampled_from(["cpu", "cuda"]))
 def test_no_step_is_slower_than_the_bound_and_the_shares_are_whole(seconds: dict[str, float], device: str) -> None:
     found = phase(device=device, **seconds)
