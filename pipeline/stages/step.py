@@ -92,9 +92,9 @@ class TrainStep:
         given = known(batch.targets)
         if self.weights is None:
             return float(given.sum())
-        weights = self.weights.cpu().double()
+        weights = self.weights.to(batch.targets.device)
         if isinstance(batch, MixedBatch):
-            return float(torch.lerp(weights[batch.others], weights[batch.targets], batch.shares.double()).sum())
+            return float(torch.lerp(weights[batch.others], weights[batch.targets], batch.shares).sum())
         return float(weights[batch.targets[given]].sum())
 
     def train(self, batches: Sequence[Batch]) -> tuple[float, float]:
