@@ -90,7 +90,7 @@ def _remedy(phase: Phase, step: str, config: Config, cores: int, workers: int) -
 
 def _for_pretrained(phase: Phase, step: str, config: Config) -> tuple[str, str]:
     if phase.device == "cuda" and config.training.precision == "fp32" and step in ("encoder", "backward"):
-        return "training.precision", "training.precision auto computes in half the bits, at least twice as fast"
+        return "training.precision", "training.precision auto computes in half the bits"
     return (
         "encoder.frozen",
         f"with encoder.frozen true each clip is decoded and encoded {config.augmentation.views} times "
@@ -104,7 +104,7 @@ def _for_clips(step: str, config: Config) -> tuple[str, str]:
         return "data.root", "it grows with the pixels of the files; point data.root at copies of fewer"
     if step == "transform":
         if config.augmentation.brightness or config.augmentation.saturation:
-            return "augmentation.saturation", "augmentation.saturation 0 and augmentation.brightness 0 spare its half"
+            return "augmentation.saturation", "augmentation.saturation 0 and brightness 0 leave the colours alone"
         return "video.frames", "fewer video.frames are fewer to resize"
     if step == "difference":
         image = "difference" in config.image_streams
