@@ -32,6 +32,8 @@ def print_metrics(metrics: dict[str, Any], width: int = 100) -> str:
     if "segments" in metrics:
         counts = metrics["segments"]
         lines.append(("segments", f"{counts['true']} true, {counts['predicted']} predicted"))
+    if metrics.get("shuffled"):
+        lines.append(("order", "each clip's moments were shuffled"))
     groups = metrics["groups"]
     clips = f"{metrics['n']}/{metrics['expected']} clips, {groups} group{'s' if groups != 1 else ''}"
     lines += [("coverage", clips + _moments(metrics)), _baseline(metrics)]

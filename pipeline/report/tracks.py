@@ -37,7 +37,7 @@ class Track:
     """One clip over time.
 
     Attributes:
-        path: its file.
+        path: its file, or its name where it is a segment of one.
         times: float64 (T,) seconds, the moments.
         true: (T,) class numbers, -1 where there is no label; or numbers, NaN where nothing is known. A clip with one
             number for all of it has T = 1.

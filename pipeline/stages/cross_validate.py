@@ -28,7 +28,7 @@ from pipeline.report.write import write_report
 from pipeline.stages.checks import check_encoder, check_task
 from pipeline.stages.devices import choose_device
 from pipeline.stages.evaluate import Scored, identities, pool, score
-from pipeline.stages.ingest import Ingested, ingest
+from pipeline.stages.ingest import Ingested, clip_names, ingest
 from pipeline.stages.predict import Predictor
 from pipeline.stages.progress import say
 from pipeline.stages.resume import NAME as RESUME
@@ -73,10 +73,13 @@ def cross_validate(
         resume: insist on continuing.
 
     Raises:
-        UserError: whatever the user can mend: no folds, too few groups, another training in the way.
+        UserError: whatever the user can mend: no folds, too few groups, another training in the way, several
+            processes that train together.
     """
     if not config.data.folds or config.data.fold:
         raise ConfigError("a cross-validation needs data.folds, and no data.fold")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("with torchrun train the folds one by one (data.fold); then pool them without torchrun")
     choose_device(config.training.device)
     check_encoder(config)
     check_task(config)
@@ -229,9 +232,10 @@ def _predictions(predictor: Predictor, table: pd.DataFrame, scored: Scored, fold
     """Per position in the catalog the row of a clip that this fold tested."""
     answers, tracks = iter(scored.predictions), iter(scored.tracks)
     rows = {}
-    columns = (table[name].tolist() for name in ("path", "unit", "label", "status", "detail"))
-    for index, (path, unit, label, status, detail) in zip(table.index, zip(*columns, strict=True), strict=True):
-        row = {"path": path, "status": status, "note": detail, "model": predictor.digest}
+    columns = (table[name].tolist() for name in ("unit", "label", "status", "detail"))
+    named = zip(table.index, clip_names(table), *columns, strict=True)
+    for index, name, unit, label, status, detail in named:
+        row = {"status": status, "note": detail, "model": predictor.digest}
         if status == "ok" and (answer := next(answers)):
             row = result_row(answer, predictor)
             track = next(tracks) if answer.error is None else None
@@ -239,7 +243,7 @@ def _predictions(predictor: Predictor, table: pd.DataFrame, scored: Scored, fold
                 row["true_value"] = float(track.true[0])
         if predictor.task == "label":
             row["true_label"] = label
-        rows[int(index)] = row | {"fold": fold, "group": unit}
+        rows[int(index)] = row | {"path": name, "fold": fold, "group": unit}
     return rows
 
 

@@ -24,7 +24,7 @@ from pipeline.report.metrics import evaluate_predictions
 from pipeline.report.number_metrics import evaluate_numbers
 from pipeline.report.tracks import Track
 from pipeline.report.write import write_report
-from pipeline.stages.ingest import clip_files, failures, ingest
+from pipeline.stages.ingest import clip_files, clip_names, failures, ingest
 from pipeline.stages.predict import Prediction, Predictor
 from pipeline.stages.progress import bar, say
 
@@ -73,9 +73,14 @@ def score(
         for prediction in predictor.predict(files, workers, shuffle=shuffle):
             predictions.append(prediction)
             advance(1)
-    lost = [{"path": p.path, "reason": str(p.error.reason)} for p in predictions if p.error is not None]
+    names = clip_names(readable)
+    lost = [
+        {"path": name, "reason": str(p.error.reason)}
+        for name, p in zip(names, predictions, strict=True)
+        if p.error is not None
+    ]
     scored = [i for i, prediction in enumerate(predictions) if prediction.error is None]
-    tracks = [_track(files[i], predictions[i]) for i in scored]
+    tracks = [_track(names[i], files[i], predictions[i]) for i in scored]
     units = readable["unit"].tolist()
     groups = [str(units[i]) for i in scored]
     counted = {
@@ -108,13 +113,13 @@ def pool(parts: Sequence[Scored], classes: list[str]) -> Scored:
     return Scored(_metrics(task, classes, mean, tracks, predictions, groups, counted), predictions, tracks, groups)
 
 
-def _track(file: ClipFile, prediction: Prediction) -> Track:
+def _track(name: str, file: ClipFile, prediction: Prediction) -> Track:
     """What was true at the moments that the model looked at, and what it said."""
     assert prediction.times is not None
     true = np.atleast_1d(np.asarray(target_at(file.target, prediction.times)))
     answer = prediction.values if prediction.probabilities is None else prediction.probabilities.argmax(axis=-1)
     assert answer is not None
-    return Track(file.path, prediction.times, true, np.atleast_1d(answer), prediction.duration)
+    return Track(name, prediction.times, true, np.atleast_1d(answer), prediction.duration)
 
 
 def _metrics(

@@ -135,10 +135,26 @@ def clip_files(rows: pd.DataFrame, classes: list[str]) -> list[ClipFile]:
     ]
 
 
+def clip_names(rows: pd.DataFrame) -> list[str]:
+    """The path of each clip; of a segment with its bounds in seconds, as media fragments have them: a.mp4#t=1,2.5."""
+    columns = (rows[name].tolist() for name in ("path", "start", "end"))
+    return [
+        path if math.isnan(start) and math.isnan(end) else f"{path}#t={_seconds(start)},{_seconds(end)}"
+        for path, start, end in zip(*columns, strict=True)
+    ]
+
+
+def _seconds(bound: float) -> str:
+    return "" if math.isnan(bound) else f"{bound:g}"
+
+
 def failures(rows: pd.DataFrame) -> list[dict[str, str]]:
-    """Path, reason and detail of each row, as reports show them."""
-    columns = (rows[name].tolist() for name in ("path", "status", "detail"))
-    return [{"path": path, "reason": reason, "detail": detail} for path, reason, detail in zip(*columns, strict=True)]
+    """Name, reason and detail of each row, as reports show them."""
+    columns = (rows[name].tolist() for name in ("status", "detail"))
+    return [
+        {"path": name, "reason": reason, "detail": detail}
+        for name, reason, detail in zip(clip_names(rows), *columns, strict=True)
+    ]
 
 
 def _report_late_targets(table: pd.DataFrame) -> None:

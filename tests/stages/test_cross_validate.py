@@ -195,7 +195,9 @@ def test_numbers_over_time_are_pooled_too(make_config: Any, tmp_path: Path) -> N
     assert len(table) == result.pooled["expected"] and {"fold", "values"} <= set(table.columns)
 
 
-def test_what_is_no_cross_validation_is_refused(done: Done, make_config: Any, tmp_path: Path) -> None:
+def test_what_is_no_cross_validation_is_refused(
+    done: Done, make_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ConfigError, match=r"needs data\.folds"):
         cross_validate(make_config(), tmp_path)
     with pytest.raises(ConfigError, match=r"name one of them with data\.fold"):
@@ -204,6 +206,9 @@ def test_what_is_no_cross_validation_is_refused(done: Done, make_config: Any, tm
         load_model(done.folder)
     with pytest.raises(CheckpointError, match="no unfinished cross-validation"):
         cross_validate(make_config(data__folds=3), tmp_path / "nothing", resume=True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="torchrun"):
+        cross_validate(make_config(data__folds=3), tmp_path / "several")
 
 
 def test_a_last_model_learns_from_all_clips_and_is_not_tested(make_config: Any, tmp_path: Path) -> None:

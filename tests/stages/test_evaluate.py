@@ -17,6 +17,7 @@ from pipeline.data.clips import ClipInputs
 from pipeline.errors import DataError
 from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import build_classifier
+from pipeline.stages.cross_validate import cross_validate
 from pipeline.stages.evaluate import evaluate, identities, select
 from pipeline.stages.predict import Predictor
 
@@ -121,6 +122,20 @@ def test_a_class_that_the_model_does_not_know_is_refused(
         DataError, match="does not know: vermilion; data: blue, green, vermilion; model: blue, green, red"
     ):
         evaluate(predictor, str(other))
+
+
+def test_segments_of_one_file_are_clips_of_their_own(make_config: Any, tiny_clips: Path, tmp_path: Path) -> None:
+    """Scoring took the second segment of a file for the first one, predicted twice, and failed after the training."""
+    rows = []
+    for path in sorted(tiny_clips.glob("*/v_*_c01.*")):
+        label, group = path.stem.split("_")[1:3]
+        rows += [f"{path},{label},{group},,0.2", f"{path},{label},{group},0.2,"]
+    (tmp_path / "clips.csv").write_text("\n".join(["path,label,group,start,end", *rows]) + "\n")
+    config = make_config(data__root=str(tmp_path / "clips.csv"), data__folds=2, data__val=0.0, training__epochs=1)
+    pooled = cross_validate(config, tmp_path / "run").pooled
+    assert pooled["n"] == pooled["expected"] == 30
+    table = pd.read_csv(tmp_path / "run/report/predictions.csv")
+    assert table["path"].nunique() == 30 and table["path"].str.contains("#t=,0.2").sum() == 15
 
 
 def test_a_recurrence_answers_otherwise_to_shuffled_moments(predictor: Predictor) -> None:
