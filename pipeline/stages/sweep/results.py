@@ -87,6 +87,14 @@ def conclude(study: Study, metric: str, folder: Path, best_folder: Path, run: Ru
     return swept
 
 
+def clear(folder: Path) -> None:
+    """Remove what a sweep writes, but not its study, and nothing else that may lie in the folder."""
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+    for name in ("trials", "best"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
 def sweep_text(swept: Swept) -> str:
     """For a terminal: the trials, best ones first, and the test of the best one."""
     sign = 1 if swept.minimise else -1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections import Counter, deque
 from contextlib import suppress
@@ -19,7 +18,7 @@ from pipeline.report.tasks import JUDGED
 from pipeline.stages.progress import say
 from pipeline.stages.run_folder import RESUMABLE, locked, recorded
 from pipeline.stages.sweep.process import TrialProcess
-from pipeline.stages.sweep.results import Swept, conclude, values_text
+from pipeline.stages.sweep.results import Swept, clear, conclude, values_text
 from pipeline.stages.sweep.space import Dimension, applied, check_fit, check_grid, read_space
 from pipeline.stages.sweep.study import Study, Trial
 from pipeline.tracking.registry import register
@@ -104,6 +103,10 @@ class _Sweep:
     metric: str
     minimise: bool
     folder: Path
+    study: Study = field(init=False)
+    tracked: Run = field(init=False)
+    started: float = field(default_factory=time.monotonic)
+    queue: deque[Trial] = field(default_factory=deque)
     idle: list[int] = field(default_factory=list)
     processes: dict[int, TrialProcess] = field(default_factory=dict)
     at: dict[int, Trial] = field(default_factory=dict)
@@ -113,7 +116,6 @@ class _Sweep:
 
     def run(self, fresh: bool, name: str | None, alias: str | None) -> Swept:
         """From the check of the data to the test of the best trial."""
-        self.started = time.monotonic()
         self.idle = list(reversed(range(self.config.parallel)))
         try:
             self._ask(0, {"do": "check", **self._task(self.config.base, self.folder, 0)})
@@ -141,17 +143,29 @@ class _Sweep:
         url = self.config.storage or f"sqlite:///{(self.folder / 'study.db').absolute()}"
         self.study = Study(url, self.config, self.dimensions, self.minimise, settings, fresh)
         if fresh:
-            shutil.rmtree(self.folder / "trials", ignore_errors=True)
-            shutil.rmtree(self.folder / "best", ignore_errors=True)
-        self.queue = deque(self.study.unfinished())
-        if before := len(self.study.trials()):
-            say(f"going on with the sweep in {self.folder} after {before - len(self.queue)} trials")
-        self.tracked: Run = start(self.config.base.tracking, self.config.name, self.study.run_id)
+            clear(self.folder)
+        over = sum(trial.state != "running" for trial in self.study.trials())
+        self._check_folder(over)
+        self.queue.extend(self.study.unfinished())
+        if over or self.queue:
+            say(f"going on with the sweep in {self.folder} after {over} trials")
+        self.tracked = start(self.config.base.tracking, self.config.name, self.study.run_id)
         self.study.run_id = self.tracked.run_id
         varied = {f"space.{name}": given for name, given in self.config.space.items()}
         named = ("trials", "sampler", "pruner", "seed")
         self.tracked.params(varied | {"metric": self.metric} | {name: getattr(self.config, name) for name in named})
         self.tracked.tags({"sweep": self.config.name})
+
+    def _check_folder(self, over: int) -> None:
+        """Trials are kept in two places, which must be of one sweep."""
+        there = any((self.folder / "trials").glob("*/*"))
+        if there and not self.study.trials():
+            raise UserError(f"{self.folder} holds trials of another sweep; choose another --out, or --fresh")
+        if over and not there:
+            raise UserError(
+                f"the storage holds trials of a sweep '{self.config.name}' that are not in {self.folder}; give its "
+                "folder as --out, or another --name"
+            )
 
     def _trials(self) -> None:
         """Until there are enough, or the time is over."""
@@ -179,7 +193,8 @@ class _Sweep:
         return self.study.ask()
 
     def _begin(self, trial: Trial) -> None:
-        say(f"trial {trial.number:3d}  begins    {values_text(trial.values)}")
+        verb = "goes on" if trial.epochs or self.restarts[trial.number] else "begins"
+        say(f"trial {trial.number:3d}  {verb:8}  {values_text(trial.values)}")
         try:
             config = applied(self.config.base, trial.values)
         except ConfigError as error:
@@ -240,7 +255,9 @@ class _Sweep:
     def _conclude(self, name: str | None, alias: str | None) -> Swept:
         best = self.study.best()
         if best is None:
-            raise UserError(f"no trial of {self.folder} finished; raise --trials or --timeout, and see trials.csv")
+            raise UserError(
+                f"no trial of {self.folder} finished; raise --trials or --timeout, and see each trial's log.txt"
+            )
         config = applied(self.config.base, best.values)
         config = replace(config, name=f"{self.config.name}-{best.number}")
         task = self._task(config, trial_folder(self.folder, best.number), 0)

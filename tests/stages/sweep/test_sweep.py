@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -185,6 +186,33 @@ def test_a_sweep_ends_when_the_first_trials_all_fail(
         sweep(config, tmp_path / "bad")
     with pytest.raises(UserError, match="the first 4 trials failed"):  # the fourth is the first of this call
         sweep(config, tmp_path / "bad")
+
+
+def test_folder_and_storage_are_of_one_sweep(done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run._Sweep, "_ask", lambda *_: {})
+    with pytest.raises(UserError, match=r"holds trials of another sweep.*--fresh"):
+        sweep(replace(done.config, name="other"), done.folder)
+    with pytest.raises(UserError, match=r"trials of a sweep 'tiny-sweep' that are not in .*--out"):
+        sweep(replace(done.config, storage=f"sqlite:///{done.folder}/study.db"), tmp_path / "elsewhere")
+    assert (done.folder / "best").exists()
+
+
+def test_no_trial_begins_after_the_time_is_over(done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run._Sweep, "_ask", lambda *_: {})
+    base = replace(done.config.base, tracking=TrackingConfig(enabled=False))
+    with pytest.raises(UserError, match=r"no trial .* finished; raise --trials or --timeout"):
+        sweep(replace(done.config, base=base, timeout=1e-9), tmp_path / "late")
+    assert not (tmp_path / "late/trials").exists()
+
+
+def test_fresh_forgets_trials_and_results(done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(done.folder, tmp_path / "run")
+    (tmp_path / "run" / "my notes.txt").write_text("keep")
+    base = replace(done.config.base, tracking=TrackingConfig(enabled=False))
+    monkeypatch.setattr(run._Sweep, "_ask", lambda *_: {})
+    with pytest.raises(UserError, match="no trial"):
+        sweep(replace(done.config, base=base, timeout=1e-9), tmp_path / "run", fresh=True)
+    assert {path.name for path in (tmp_path / "run").glob("[!.]*")} == {"study.db", "my notes.txt"}
 
 
 def test_what_cannot_work_is_refused_before_anything_runs(done: Done, tmp_path: Path) -> None:
