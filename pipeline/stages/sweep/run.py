@@ -145,7 +145,7 @@ class _Sweep:
         if fresh:
             clear(self.folder)
         over = sum(trial.state != "running" for trial in self.study.trials())
-        self._check_folder(over)
+        self._check_folder()
         self.queue.extend(self.study.unfinished())
         if over or self.queue:
             say(f"going on with the sweep in {self.folder} after {over} trials")
@@ -156,12 +156,12 @@ class _Sweep:
         self.tracked.params(varied | {"metric": self.metric} | {name: getattr(self.config, name) for name in named})
         self.tracked.tags({"sweep": self.config.name})
 
-    def _check_folder(self, over: int) -> None:
-        """Trials are kept in two places, which must be of one sweep."""
+    def _check_folder(self) -> None:
+        """Trials are kept in two places, which must be of one sweep. One that failed may never have had a folder."""
         there = any((self.folder / "trials").glob("*/*"))
         if there and not self.study.trials():
             raise UserError(f"{self.folder} holds trials of another sweep; choose another --out, or --fresh")
-        if over and not there:
+        if any(trial.state in ("finished", "pruned") for trial in self.study.trials()) and not there:
             raise UserError(
                 f"the storage holds trials of a sweep '{self.config.name}' that are not in {self.folder}; give its "
                 "folder as --out, or another --name"
