@@ -185,7 +185,7 @@ def run(folder: Path, trial: Trial, stop: str, after: float | None = None, aim: 
     if "Traceback" in said or "Exception ignored" in said:
         trial.differences.append("a traceback")
     # a SIGTERM while Python itself starts, or when the command is over, ends it as it would end any other process
-    if code not in (0, -signal.SIGKILL) if stop == "KILL" else (0, 143, -signal.SIGTERM):
+    if code not in ((0, -signal.SIGKILL) if stop == "KILL" else (0, 143, -signal.SIGTERM)):
         trial.differences.append(f"exit code {code}: {lines[-1] if lines else ''}")
     return code == 0
 

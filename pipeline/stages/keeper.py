@@ -25,7 +25,7 @@ from pipeline.stages.resume import (
     raw,
     read_sections,
     save_state,
-)  # fmt: skip
+)
 from pipeline.stages.step import TrainStep
 
 SAVE_SECONDS = 15.0
