@@ -284,11 +284,11 @@ def _evaluate(given: list[str]) -> None:
     options = guarded(parser, given)
     from pipeline.report.text import print_metrics
     from pipeline.stages.evaluate import evaluate
-    from pipeline.stages.models import load_model
+    from pipeline.stages.models import opened_model
 
-    predictor = load_model(options.MODEL, options.device, TrackingConfig(uri=options.uri))
     data = None if options.DATA is None else DataConfig(root=options.DATA, **vars(options.data))
-    metrics = evaluate(predictor, data, options.split, options.out, options.workers, options.shuffle)
+    with opened_model(options.MODEL, options.device, TrackingConfig(uri=options.uri)) as predictor:
+        metrics = evaluate(predictor, data, options.split, options.out, options.workers, options.shuffle)
     _print(metrics, options.json, print_metrics(metrics))
 
 

@@ -75,3 +75,7 @@ class Preempted(KeyboardInterrupt):
     """A scheduler asked this process to end, by SIGTERM. A Ctrl-C otherwise, told apart by its exit code."""
 
     exit_code = 143
+
+
+class DistributedError(UserError):
+    """Several processes that train together do not find each other, or one of them failed."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import sys
 import warnings
@@ -157,7 +158,9 @@ def guarded(parser: Parser, arguments: list[str]) -> Any:
 
 
 def stdout(text: str) -> None:
-    """Results, and nothing but results, go here."""
+    """Results, and nothing but results, go here; of several processes that work together, those of the first."""
+    if os.environ.get("RANK", "0") != "0":
+        return
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

@@ -97,19 +97,26 @@ class ClipLoader:
         self._batch_size = batch_size
         self._lost: dict[int, VideoError] = {}
 
-    def batches(self, requests: Sequence[Request]) -> Iterator[Batch]:
+    def batches(self, requests: Sequence[Request], sizes: Sequence[int] | None = None) -> Iterator[Batch]:
         """The clips asked for, in that order. Files that fail are named in the batch they are missing from.
+
+        `sizes`: clips of each batch, where they are not all `batch_size`; a batch may have none.
 
         While one batch is computed on, the next two are decoded. A new pass ends one that was not read to its end.
         """
         ahead = 2 * self._batch_size + self.pool.workers
         with closing(_load(self.pool, self._files, self._plan, requests, ahead, self._lost)) as loaded:
-            while items := list(islice(loaded, self._batch_size)):
+            for size in _sizes(len(requests), self._batch_size) if sizes is None else sizes:
+                items = list(islice(loaded, size))
                 clips = [(item.clip, self._files[item.index].target) for item in items if item.clip is not None]
                 failed = [item.error for item in items if item.error is not None]
                 times = [clip.times for clip, _ in clips]
                 targets = [target_at(target, clip.times) for clip, target in clips]
                 yield collate([clip.inputs for clip, _ in clips], targets, times, failed, self._pinned)
+
+
+def _sizes(count: int, batch_size: int) -> list[int]:
+    return [min(batch_size, count - start) for start in range(0, count, batch_size)]
 
 
 def stream_clips(

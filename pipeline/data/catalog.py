@@ -7,6 +7,7 @@ streamed from there into the written catalog.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -253,7 +254,19 @@ def write(frame: pd.DataFrame, path: str | os.PathLike[str], cache: str | None =
             os.unlink(temporary)
 
 
-def _write_parquet(frame: pd.DataFrame, path: str, cache: str | None) -> None:
+def packed(frame: pd.DataFrame) -> bytes:
+    """A catalog with the times of every frame, as bytes."""
+    buffer = io.BytesIO()
+    _write_parquet(frame, buffer, None)
+    return buffer.getvalue()
+
+
+def unpacked(content: bytes) -> pd.DataFrame:
+    """The inverse of `packed`; the times are a column."""
+    return _typed(pd.read_parquet(io.BytesIO(content), engine="pyarrow"))
+
+
+def _write_parquet(frame: pd.DataFrame, path: str | io.BytesIO, cache: str | None) -> None:
     empty = pa.Table.from_pandas(frame.iloc[:0], preserve_index=False)
     schema = empty.append_column("times", pa.array([], pa.list_(pa.float64()))).schema.remove_metadata()
     times = details(frame, cache)

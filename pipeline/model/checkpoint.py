@@ -33,6 +33,7 @@ from pipeline.model.classifier import Classifier, build_classifier
 FORMAT = 2
 TENSORS = "model.safetensors"
 CARD = "model.json"
+FILES = (TENSORS, CARD)
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,16 @@ def digest(folder: str | Path) -> str:
     """
     place = _find(Path(folder))
     return _sha256(place / TENSORS, place / CARD)
+
+
+def contents(folder: str | Path) -> dict[str, bytes]:
+    """The two files as they are, by name; written to another folder they are the same checkpoint.
+
+    Raises:
+        CheckpointError: the folder or a file is missing.
+    """
+    place = _find(Path(folder))
+    return {name: (place / name).read_bytes() for name in FILES}
 
 
 def config_from_dict(nested: dict[str, Any]) -> Config:

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.data.catalog import Policy
 from pipeline.errors import DataError
 from pipeline.report.tables import FLAT, TASK_COLUMNS, check_suffix, write_flat, write_results
+from pipeline.stages.distributed import alone
 from pipeline.stages.find import find_files
 from pipeline.stages.predict import Predictor
 from pipeline.stages.progress import bar, say
@@ -56,8 +57,10 @@ def classify(
         policy: what a file may cost, and whether a damaged one is labelled; None: as `Predictor.predict`.
 
     Raises:
+        DistributedError: several processes were started.
         DataError: an input does not exist, holds no video, or nothing could be classified.
     """
+    alone("classify")
     if out is not None:
         check_suffix(out)
         Path(out).parent.mkdir(parents=True, exist_ok=True)  # before the work, which must not be lost for a folder

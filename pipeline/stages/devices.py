@@ -7,14 +7,18 @@ import os
 import torch
 
 from pipeline.errors import ConfigError
+from pipeline.stages.distributed import started
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is the first GPU where there is one; anything else is taken by its PyTorch name.
+    """`auto` is the first GPU where there is one; anything else is taken by its PyTorch name. Of several processes on a
+    machine each has a GPU of its own.
 
     Raises:
         ConfigError: the name is not a device, or this machine has no such device.
     """
+    if started().world > 1 and torch.cuda.is_available() and name in ("auto", "cuda"):
+        return _own_gpu()
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -28,6 +32,18 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def _own_gpu() -> torch.device:
+    here = started()
+    if here.local_world > torch.cuda.device_count():
+        raise ConfigError(
+            f"{here.local_world} processes on a machine with {torch.cuda.device_count()} GPUs: each needs its own; "
+            "start torchrun with --nproc_per_node gpu"
+        )
+    device = torch.device("cuda", here.local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """The dtype of mixed precision; float32 means none."""
     if name == "auto":
@@ -38,8 +54,8 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def choose_workers(workers: int) -> int:
-    """-1: one decoding process per usable core, at most 8."""
-    return workers if workers >= 0 else min(usable_cores(), 8)
+    """-1: one decoding process per usable core, at most 8; the processes that train on one machine divide its cores."""
+    return workers if workers >= 0 else max(1, min(usable_cores() // started().local_world, 8))
 
 
 def usable_cores() -> int:

@@ -24,9 +24,11 @@ from pipeline.report.metrics import evaluate_predictions
 from pipeline.report.number_metrics import evaluate_numbers
 from pipeline.report.tracks import Track
 from pipeline.report.write import write_report
+from pipeline.stages.distributed import is_first
 from pipeline.stages.ingest import clip_files, clip_names, failures, ingest
 from pipeline.stages.predict import Prediction, Predictor
-from pipeline.stages.progress import bar, say
+from pipeline.stages.progress import say
+from pipeline.stages.shared_scoring import predict_all
 
 Which = Literal["test", "val", "train", "all"]
 
@@ -68,11 +70,7 @@ def score(
     _check_classes(class_names(table), predictor.classes)
     readable = table[table["status"] == "ok"]
     files = clip_files(readable, predictor.classes)
-    predictions = []
-    with bar("scoring", len(files)) as advance:
-        for prediction in predictor.predict(files, workers, shuffle=shuffle):
-            predictions.append(prediction)
-            advance(1)
+    predictions = predict_all(predictor, files, workers, shuffle)
     names = clip_names(readable)
     lost = [
         {"path": name, "reason": str(p.error.reason)}
@@ -196,7 +194,7 @@ def evaluate(
     scored = score(predictor, chosen, workers, vanished, shuffle)
     metrics = scored.metrics | {"split": split, "data": str(config.root), "model": predictor.digest}
     metrics |= {"shuffled": shuffle, "seen": seen}
-    if out is not None:
+    if out is not None and is_first():
         write_report(metrics, scored.tracks, Path(out))
     return metrics
 

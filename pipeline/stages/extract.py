@@ -15,6 +15,7 @@ from pipeline.data.features import LIMIT, FeatureStore, feature_key
 from pipeline.errors import DataError
 from pipeline.model.classifier import Classifier
 from pipeline.model.weights import weights_digest
+from pipeline.stages.distributed import barrier, gather, place
 from pipeline.stages.predict import encode_clip
 from pipeline.stages.progress import bar, say
 
@@ -67,6 +68,9 @@ def fill(
 ) -> Filled:
     """Fill the store with the views that it does not hold yet; interrupted, the same call goes on where it was.
 
+    Several processes divide the work. Those of a machine whose store is not that of the others divide what it still
+    lacks: where machines share a store each view is encoded once, where they do not, once on each machine.
+
     Args:
         model: with frozen encoders.
         files: the clips.
@@ -78,27 +82,62 @@ def fill(
     """
     model.eval()
     keys = {view: feature_key(files[view[0]].digest, plan, encoders, view[1]) for views in requests for view in views}
-    missing = [request for request, key in keys.items() if store.get(key) is None]
+
+    def lacking(failed: dict[str, str]) -> list[Request]:
+        barrier()  # nobody writes before all have looked
+        found = [r for r, key in keys.items() if files[r[0]].path not in failed and store.get(key) is None]
+        barrier()
+        return found
+
+    def encode(requests: Sequence[Request]) -> dict[str, str]:
+        return _encode(model, files, {request: keys[request] for request in requests}, plan, store, device, workers)
+
+    here = place()
+    missing = lacking({})
     _report_damage(store)
-    failed: dict[str, str] = {}
-    computed = 0
     if missing:
         say(f"encoding {len(missing)} of {len(keys)} clip views")
-    with bar("encoding", len(missing)) as advance:
-        # clips come back in the order they were asked for
-        loaded_clips = stream_clips(files, plan, workers, missing) if missing else ()
-        for request, loaded in zip(missing, loaded_clips, strict=True):
-            advance(1)
-            if loaded.clip is None:
-                if loaded.error is not None and loaded.error.path not in failed:
-                    failed[loaded.error.path] = str(loaded.error.reason)
-                    say(f"left out: {loaded.error}")
-                continue
-            store.put(keys[request], encode_clip(model, loaded.clip, device))
-            computed += 1
+    failed = _merged(encode(missing[here.rank :: here.world]))
+    if here.world > 1:
+        rest = lacking(failed)
+        failed |= _merged(encode(rest[here.local_rank :: here.local_world]))
     if store.excess:
         say(f"{store.folder} is {store.excess / 1e9:.1f} GB above its limit, all of it in use; raise {LIMIT}")
+    computed = sum(files[index].path not in failed for index, _ in missing)
     return Filled(computed, len(keys) - len(missing), failed)
+
+
+def _merged(failed: dict[str, str]) -> dict[str, str]:
+    """What failed in any process."""
+    found = gather(failed)
+    for part in found[1:]:
+        for path in part.keys() - found[0].keys():
+            say(f"left out: {path}: {part[path]}")
+    return {path: reason for part in found for path, reason in part.items()}
+
+
+def _encode(
+    model: Classifier,
+    files: Sequence[ClipFile],
+    keys: dict[Request, str],
+    plan: Plan,
+    store: FeatureStore,
+    device: torch.device,
+    workers: int,
+) -> dict[str, str]:
+    """Encode and store some views; path and reason of the files that cannot be read."""
+    failed: dict[str, str] = {}
+    with bar("encoding", len(keys)) as advance:
+        # clips come back in the order they were asked for
+        loaded_clips = stream_clips(files, plan, workers, list(keys)) if keys else ()
+        for (request, key), loaded in zip(keys.items(), loaded_clips, strict=True):
+            advance(1)
+            if loaded.clip is not None:
+                store.put(key, encode_clip(model, loaded.clip, device))
+            elif loaded.error is not None and files[request[0]].path not in failed:
+                failed[files[request[0]].path] = str(loaded.error.reason)
+                say(f"left out: {loaded.error}")
+    return failed
 
 
 def encode_again(

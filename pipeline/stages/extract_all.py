@@ -26,6 +26,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.model.classifier import build_classifier
 from pipeline.model.trunk import check_name
 from pipeline.stages.devices import choose_device, choose_workers
+from pipeline.stages.distributed import is_first, joined
 from pipeline.stages.extract import encode_again, encoders_digest, fill, training_views
 from pipeline.stages.ingest import Ingested, ingest
 from pipeline.stages.progress import bar
@@ -62,7 +63,8 @@ class Extracted:
 def extract_all(config: Config, out: str | Path | None = None) -> Extracted:
     """Store the features that a training with this configuration reads, and those of its test clips.
 
-    What the store holds is not computed again, so an interrupted extraction goes on where it was.
+    What the store holds is not computed again, so an interrupted extraction goes on where it was. Several processes,
+    started by `torchrun`, divide the work.
 
     Args:
         config: as for a training; its encoder is frozen.
@@ -75,9 +77,15 @@ def extract_all(config: Config, out: str | Path | None = None) -> Extracted:
         DataError: no clips, or a folder that cannot be written to.
     """
     check_frozen(config)
-    device, store = choose_device(config.training.device), FeatureStore()
-    if out is not None:
-        _make(Path(out))  # before the work, which must not be lost for a folder
+    device = choose_device(config.training.device)
+    with joined(device):
+        return _extract_all(config, None if out is None else Path(out), device)
+
+
+def _extract_all(config: Config, out: Path | None, device: torch.device) -> Extracted:
+    store = FeatureStore()
+    if out is not None and is_first():
+        _make(out)  # before the work, which must not be lost for a folder
     every = bool(config.data.folds) and not config.data.fold  # each clip is learned from in some fold
     data = ingest(config.data, split=not every, policy=Policy(config.limits, config.video.partial), task=config.task)
     data = replace(data, table=data.table.assign(split="train")) if every else data
@@ -99,8 +107,8 @@ def extract_all(config: Config, out: str | Path | None = None) -> Extracted:
         found = store.get(feature_key(file.digest, plan, encoders, None))
         return found or encode_again(model, file, None, plan, store, encoders, device)
 
-    if out is not None:
-        _export(Path(out), data, failed, features, lambda file: feature_key(file.digest, plan, encoders, None))
+    if out is not None and is_first():
+        _export(out, data, failed, features, lambda file: feature_key(file.digest, plan, encoders, None))
     rows = data.table["path"].map(failed).fillna(data.table["status"])
     reasons = dict(Counter(str(status) for status in rows if status != "ok").most_common())
     return Extracted(

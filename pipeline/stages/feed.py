@@ -12,27 +12,33 @@ from pipeline.data.features import FeatureStore
 from pipeline.errors import DataError
 from pipeline.model.classifier import Classifier
 from pipeline.stages.devices import choose_workers
+from pipeline.stages.distributed import is_first, mine
 from pipeline.stages.extract import encode_again, encoders_digest, fill, standardise, training_views
 from pipeline.stages.ingest import Ingested
 from pipeline.stages.resume import TrainingState
-from pipeline.stages.sources import FeatureSource, FileSource, Source
+from pipeline.stages.sources import FeatureSource, FileSource, Source, in_batches
 
 
 def sources_for(
     config: Config, data: Ingested, model: Classifier, state: TrainingState, device: torch.device
 ) -> tuple[Source, Source | None]:
-    """Where the batches come from: the feature store for a frozen encoder, the files for one that is trained."""
+    """Where the batches come from: the feature store for a frozen encoder, the files for one that is trained.
+
+    Of several processes each has all training clips, of which it reads its part of every batch, and whole batches of
+    the validation clips. What is fitted to the data, the first one has.
+    """
     plan, workers = Plan.of(config), choose_workers(config.training.workers)
     train_files, val_files = data.files("train"), data.files("val")
     store = FeatureStore()
     if not model.frozen:
-        if state.epoch == 0:
+        if state.epoch == 0 and is_first():
             standardise(model, train_files, plan, store, "", workers, config.seed)
         settings = config.training
         pinned = device.type == "cuda"
         train = FileSource(train_files, plan, settings, workers, config.seed, pinned=pinned)
         _fit_targets(model, train, state)
-        val = FileSource(val_files, plan, settings, workers, config.seed, train.pool, pinned) if val_files else None
+        own = _own_batches(val_files, settings.batch_size)
+        val = FileSource(own, plan, settings, workers, config.seed, train.pool, pinned) if val_files else None
         return train, val
     encoders = encoders_digest(model, config.encoder.grid)
     kept: list[list[ClipFile]] = []
@@ -40,7 +46,7 @@ def sources_for(
         failed = fill(model, files, training_views(files, views), plan, store, encoders, device, workers).failed
         state.failed |= failed
         kept.append([file for file in files if file.path not in failed])
-    if state.epoch == 0:
+    if state.epoch == 0 and is_first():
         standardise(model, kept[0], plan, store, encoders, workers, config.seed)
     batch_size, seed = config.training.batch_size, config.seed
 
@@ -49,10 +55,15 @@ def sources_for(
 
     sources = [
         FeatureSource(files, training_views(files, views), store, plan, encoders, batch_size, seed, again)
-        for files, views in zip(kept, (config.augmentation.views, 1), strict=True)
+        for files, views in ((kept[0], config.augmentation.views), (_own_batches(kept[1], batch_size), 1))
     ]
     _fit_targets(model, sources[0], state)
     return sources[0], sources[1] if kept[1] else None
+
+
+def _own_batches(files: list[ClipFile], batch_size: int) -> list[ClipFile]:
+    """The files of this process's batches, which stay the batches of one process."""
+    return [file for batch in in_batches(files, batch_size)[mine()] for file in batch]
 
 
 def _fit_targets(model: Classifier, train: Source, state: TrainingState) -> None:

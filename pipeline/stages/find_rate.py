@@ -25,6 +25,7 @@ from pipeline.report.rate_figure import rate_figure
 from pipeline.report.tables import write_json
 from pipeline.stages.checks import check_data, check_encoder, check_task, with_gap
 from pipeline.stages.devices import choose_device
+from pipeline.stages.distributed import alone
 from pipeline.stages.feed import sources_for
 from pipeline.stages.fit import updates_of
 from pipeline.stages.ingest import ingest
@@ -72,6 +73,7 @@ def find_rate(config: Config, out: str | Path | None = None) -> FoundRate:
     Raises:
         UserError: as in `train`.
     """
+    alone("the range test")
     if config.data.folds and not config.data.fold:  # one training stands for all
         config = replace(config, data=replace(config.data, fold=1))
     device = choose_device(config.training.device)

@@ -22,12 +22,14 @@ from pipeline.errors import CheckpointError, DataError, VideoError
 from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import Classifier
 from pipeline.model.losses import class_loss, known, number_loss
+from pipeline.stages.distributed import gather, mine, place
 from pipeline.stages.inside import Inside, Reading, probe_batch
 from pipeline.stages.keeper import Keeper
 from pipeline.stages.mixing import mixed
 from pipeline.stages.optimise import set_rates
 from pipeline.stages.overfit import check_overfit
 from pipeline.stages.progress import bar, say
+from pipeline.stages.replicas import average_statistics, total
 from pipeline.stages.resume import TrainingState
 from pipeline.stages.sources import Source, epoch_order
 from pipeline.stages.step import TrainStep, class_weights, log_prior
@@ -113,7 +115,7 @@ def _epoch(
 ) -> dict[str, float]:
     started = time.perf_counter()
     epoch, settings = state.epoch, config.training
-    torch.manual_seed(view_seed(config.seed, epoch))
+    torch.manual_seed(view_seed(config.seed, epoch, *_own_number()))
     steps = math.ceil(len(train.labels) / settings.batch_size)
     updates = math.ceil(steps / settings.accumulate)
     inside.begin(epoch, updates)
@@ -125,7 +127,7 @@ def _epoch(
                 _note_failures(batch.failed, state)
             advance(len(group))
             counts = [int(known(batch.targets).sum()) for batch in group]
-            if not any(counts):
+            if not (count := total(sum(counts), step.device)):
                 continue
             factor = set_rates(step.optimizer, epoch * updates + number, updates, settings)
             loss, norm = step.train([batch for batch, count in zip(group, counts, strict=True) if count])
@@ -137,7 +139,7 @@ def _epoch(
                 )
             losses.append(loss)
             norms.append(norm)
-            sizes.append(sum(counts))
+            sizes.append(count)
     if not sizes:
         raise DataError("no training clip with a target could be read in a whole epoch; run: video-lstm doctor DATA")
     row = {
@@ -146,18 +148,20 @@ def _epoch(
         "learning_rate": settings.learning_rate * factor,
         "gradient_norm": float(np.mean([n for n in norms if math.isfinite(n)] or [math.inf])),
     }
+    average_statistics(step.model, step.model.state_dict(), *([step.average.weights] if step.average else []))
     if val is not None:
         with step.averaged():
             row |= validate(step, val, state, inside.answers)
+    _note_failures_elsewhere(state)
     return row | {"seconds": time.perf_counter() - started}
 
 
 def updates_of(train: Source, config: Config, epoch: int) -> Iterator[list[Batch]]:
     """The batches that each update of an epoch reads, some of which may be without a target; the last one has what is
-    left.
+    left. Of several processes each reads its part of every batch.
     """
     settings = config.training
-    batches = train.batches(epoch, epoch_order(train.labels, settings.balance, config.seed, epoch))
+    batches = train.batches(epoch, epoch_order(train.labels, settings.balance, config.seed, epoch), mine())
     if settings.mixup or settings.cutmix:
         batches = mixed(batches, settings, config.seed, epoch)
     return groups_of(batches, settings.accumulate)
@@ -176,18 +180,22 @@ def validate(
     """Loss and score of the fused prediction on the plain views of the validation clips: means over all clips, or
     over all moments, that have a target. Neither class weights nor smoothing change this loss. `watch` is shown each
     batch's answers and targets.
+
+    Of several processes each has whole batches of its own, and the sums are made in the order of one process.
     """
     step.model.eval()
-    loss, score, count = 0.0, 0.0, 0
-    for batch in val.batches(0, None):
+    rows = []
+    for number, batch in enumerate(val.batches(0, None)):
         _note_failures(batch.failed, state)
-        here = int(known(batch.targets).sum())
-        if here:
+        given = int(known(batch.targets).sum())
+        if given:
             moved = batch.to(step.device)
             outputs = step.logits(moved)
             watch(step.model.combine(outputs), moved.targets)
-            mean_loss, mean_score = _measure(step.model, outputs, moved.targets)
-            loss, score, count = loss + here * mean_loss, score + here * mean_score, count + here
+            rows.append((place().rank + number * place().world, given, *_measure(step.model, outputs, moved.targets)))
+    loss, score, count = 0.0, 0.0, 0
+    for _, given, mean_loss, mean_score in sorted(row for part in gather(rows) for row in part):
+        loss, score, count = loss + given * mean_loss, score + given * mean_score, count + given
     if not count:
         raise DataError("no validation clip with a target could be read; run: video-lstm doctor DATA")
     return {"val_loss": loss / count, step.score: score / count}
@@ -218,3 +226,17 @@ def _note_failures(failed: list[VideoError], state: TrainingState) -> None:
         if error.path not in state.failed:
             state.failed[error.path] = str(error.reason)
             say(f"left out: {error}")
+
+
+def _note_failures_elsewhere(state: TrainingState) -> None:
+    """Those that other processes met."""
+    for failed in gather(state.failed):
+        for path, reason in failed.items():
+            if path not in state.failed:
+                state.failed[path] = reason
+                say(f"left out: {path}: {reason}")
+
+
+def _own_number() -> tuple[int, ...]:
+    """What sets the dropout masks of several processes apart; nothing in the first."""
+    return (place().rank,) if place().rank else ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,14 @@ from pipeline.data.duplicates import Leak, look_alikes
 from pipeline.data.layouts import Entry
 from pipeline.data.target_text import class_seconds, latest, read_target
 from pipeline.errors import DataError
+from pipeline.stages.distributed import bytes_from_first, from_first, is_first, place
 from pipeline.stages.progress import bar, say
 
 LATE = 1.0
 """Seconds after its end at which a target draws attention: annotators round, and players count the last frame."""
+
+PLAIN = ("classes", "summary", "digest", "split_digest", "task")
+"""What JSON holds of `Ingested`."""
 
 SHOWN = 5
 """Failed files named on the screen; the catalog names all."""
@@ -76,9 +80,26 @@ def ingest(
         split: False leaves the splits as the list gives them (a set to be evaluated as a whole).
         task: what is to be learned: decides which lists are read.
 
+    Of several processes the first reads it and tells the others.
+
     Raises:
         DataError: there is nothing to learn from: no files, fewer than two classes, nothing that decodes.
     """
+    if place().world == 1:
+        return _ingest(config, out, split, policy, task)
+    found = _ingest(config, out, split, policy, task) if is_first() else None
+    plain = from_first(
+        lambda: (
+            found and {name: getattr(found, name) for name in PLAIN} | {"leaks": [asdict(leak) for leak in found.leaks]}
+        )
+    )
+    table = bytes_from_first(lambda: catalog.packed(found.table) if found else b"")
+    if found is not None:
+        return found
+    return Ingested(**plain | {"table": catalog.unpacked(table), "leaks": [Leak(**leak) for leak in plain["leaks"]]})
+
+
+def _ingest(config: DataConfig, out: Path | None, split: bool, policy: catalog.Policy | None, task: str) -> Ingested:
     if out is not None:
         catalog.check_suffix(out)
     listing = layouts.discover(config, task)

@@ -19,6 +19,7 @@ from pipeline.model.branch import Branch
 from pipeline.model.classifier import Classifier
 from pipeline.model.inside import copies, look, parameter_groups, update_ratios
 from pipeline.stages.alarms import alarms
+from pipeline.stages.distributed import gather, place
 from pipeline.stages.progress import say
 from pipeline.stages.sources import Source, epoch_order
 
@@ -90,7 +91,7 @@ class Inside:
             "layers": self._look() if self._due else {},
             "updates": self._updates,
             "seconds_per_step": None if self.probe is None else seconds_per_step(self.probe),
-            "answers": summarised(self._answers, self.classes),
+            "answers": summarised(_of_all(self._answers), self.classes),
         }
         reading: Reading = finite(seen)
         recent = [*self.readings, reading]
@@ -127,6 +128,14 @@ class Inside:
             layers |= {f"{prefix}{name}": asdict(layer) for name, layer in seen.items()}
         self.model.train(training)
         return layers
+
+
+def _of_all(answers: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    """Those that every process saw of its own validation clips."""
+    if place().world == 1:
+        return answers
+    plain = [(given.tolist(), targets.tolist()) for given, targets in answers]
+    return [(torch.tensor(given), torch.tensor(targets)) for part in gather(plain) for given, targets in part]
 
 
 def probe_batch(train: Source, config: Config) -> Batch | None:

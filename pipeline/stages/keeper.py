@@ -15,6 +15,7 @@ from torch import Tensor
 from pipeline.errors import CheckpointError
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import Card
+from pipeline.stages.distributed import is_first
 from pipeline.stages.progress import say
 from pipeline.stages.resume import (
     NAME,
@@ -43,7 +44,7 @@ class _Moment:
 
 
 class Keeper:
-    """Holds what a training has reached in memory, and puts it on disk now and then.
+    """Holds what a training has reached in memory, and puts it on disk now and then; of several processes one does.
 
     The state has the weights of both checkpoints, so either can be written again when it is found damaged.
 
@@ -67,13 +68,16 @@ class Keeper:
         Raises:
             CheckpointError: the state belongs to another model, or the disk refuses.
         """
-        if self.state.begun:
+        if not is_first():
+            self.state.begun = True
+        elif self.state.begun:
             self._restore(read_sections(self.folder))
             self._mend()
         else:
             self.state.begun = True
             moment = self._moment(copy=False)
             save_state(self.folder, moment.state, moment.sections)
+        self.step.take_over(self.state)
 
     def note(self, row: dict[str, float]) -> None:
         """Count an epoch as done, and remember its weights if they are the best."""
@@ -90,6 +94,8 @@ class Keeper:
 
         An epoch on stored features takes less time than a save; the copy is what an interruption puts on disk.
         """
+        if not is_first():
+            return
         due = time.monotonic() - self.saved > SAVE_SECONDS
         self._held = self._moment(copy=not due)
         self._announce()  # not before: what is said to be done is not lost
@@ -117,8 +123,9 @@ class Keeper:
 
     def finish(self) -> None:
         """Save, and make sure that both checkpoints are what the training came to."""
-        self.save()
-        self._mend()
+        if is_first():
+            self.save()
+            self._mend()
 
     def _announce(self) -> None:
         state, row = self.state, self.state.history[-1]

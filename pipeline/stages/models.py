@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.config import TrackingConfig
 from pipeline.errors import CheckpointError
+from pipeline.stages.devices import choose_device
+from pipeline.stages.distributed import from_first, joined
 from pipeline.stages.predict import Predictor, load_predictor
 from pipeline.stages.run_folder import FOLDS
 
@@ -26,17 +30,26 @@ def load_model(name: str | Path, device: str = "auto", tracking: TrackingConfig 
         CheckpointError: nothing there, or damaged.
         TrackingError: the store does not have it.
     """
-    name = str(name)
+    with tempfile.TemporaryDirectory() as folder:
+        return load_predictor(Path(from_first(lambda: str(_find(str(name), folder, tracking)))), device)
+
+
+@contextmanager
+def opened_model(name: str | Path, device: str = "auto", tracking: TrackingConfig | None = None) -> Iterator[Predictor]:
+    """`load_model` for work that several processes, started by `torchrun`, do together within it."""
+    with joined(choose_device(device)):
+        yield load_model(name, device, tracking)
+
+
+def _find(name: str, folder: str, tracking: TrackingConfig | None) -> Path:
+    """Where the checkpoint lies; what the store has is downloaded into `folder`."""
     if name.startswith(STORE_SCHEMES):
         from pipeline.tracking.store import download
 
-        with tempfile.TemporaryDirectory() as folder:
-            return load_predictor(download(name, folder, tracking), device)
-    folder_ = Path(name)
-    if not folder_.exists():
+        return download(name, folder, tracking)
+    found = Path(name)
+    if not found.exists():
         raise CheckpointError(f"{name}: no such checkpoint; MODEL is a checkpoint folder, runs:/... or models:/...")
-    if (folder_ / FOLDS).exists():
-        raise CheckpointError(f"{name} holds a model per fold; name one of them, such as {folder_ / 'fold-1'}")
-    if not (folder_ / "model.json").exists() and (folder_ / "best").is_dir():
-        folder_ = folder_ / "best"
-    return load_predictor(folder_, device)
+    if (found / FOLDS).exists():
+        raise CheckpointError(f"{name} holds a model per fold; name one of them, such as {found / 'fold-1'}")
+    return found / "best" if not (found / "model.json").exists() and (found / "best").is_dir() else found

@@ -6,6 +6,7 @@ then cannot depend on what else is being classified. The same file gives the sam
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from pipeline.model import checkpoint
 from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import Classifier, State
 from pipeline.stages.devices import choose_device, choose_workers
+from pipeline.stages.distributed import bytes_from_first, is_first, place
 
 
 @dataclass(frozen=True)
@@ -189,11 +191,22 @@ def encode_clip(model: Classifier, clip: ClipInputs, device: torch.device) -> di
     return {name: x[0].float().cpu().numpy() for name, x in encoded.items()}
 
 
-def load_predictor(folder: Path, device: str = "auto") -> Predictor:
-    """Read a checkpoint folder.
+def load_predictor(folder: Path, device: str | torch.device = "auto") -> Predictor:
+    """Read a checkpoint folder; of several processes the first one's.
 
     Raises:
         CheckpointError: it is missing or damaged.
     """
+    chosen = choose_device(device) if isinstance(device, str) else device
+    if place().world > 1:
+        with tempfile.TemporaryDirectory() as copy:
+            packed = checkpoint.contents(folder) if is_first() else {}
+            for name in checkpoint.FILES:
+                (Path(copy) / name).write_bytes(bytes_from_first(lambda name=name: packed[name]))  # type: ignore[misc]
+            return _read_predictor(Path(copy), chosen)
+    return _read_predictor(folder, chosen)
+
+
+def _read_predictor(folder: Path, device: torch.device) -> Predictor:
     model, card = checkpoint.load(folder)
-    return Predictor(model, card, choose_device(device), checkpoint.digest(folder))
+    return Predictor(model, card, device, checkpoint.digest(folder))

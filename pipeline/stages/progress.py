@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,8 +11,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextCol
 from rich.text import Text
 
 
+def speaks() -> bool:
+    """Whether this process shows anything: of several that train together the first does (`torchrun` sets $RANK)."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(message: str) -> None:
     """One line on stderr."""
+    if not speaks():
+        return
     # made anew each time: a console keeps the stderr it was born with, and tests and notebooks replace it
     Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
 
@@ -21,7 +29,9 @@ def bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar with speed and time left; yields a function to call with the number of things just done."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(
+        *columns, console=console, transient=True, disable=not (console.is_terminal and speaks())
+    ) as progress:
         task = progress.add_task(title, total=total)
         yield lambda count: progress.advance(task, count)
 

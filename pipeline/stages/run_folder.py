@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from filelock import FileLock, Timeout
 from pipeline.config import Config, flatten, to_dict
 from pipeline.disk import no_room, refusal
 from pipeline.errors import CheckpointError, UserError
+from pipeline.stages.distributed import from_first, is_first
 from pipeline.stages.progress import say
 from pipeline.stages.resume import FORMER, NAME, TrainingState, recover
 from pipeline.tracking.store import hide_password
@@ -26,17 +29,28 @@ RESUMABLE = ("training.device", "training.workers", "tracking.", "name")
 
 @contextmanager
 def opened(config: Config, out: Path | None, fresh: bool, resume: bool) -> Iterator[tuple[Path, TrainingState | None]]:
-    """The run's folder, for this training alone, and where its unfinished training stands; None starts a new one.
+    """The run's folder, for this training alone, and where its unfinished training stands; None starts a new one. Of
+    several processes the first opens it for all.
 
     Raises:
         UserError: the folder cannot be written, is in use, or holds a training that this one may not go on with.
         CheckpointError: its state is damaged, or there is none to insist on.
     """
+    if fresh and os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
+        raise UserError(
+            "with --fresh a restart would begin again; start torchrun with --max-restarts 0, or remove the run's folder"
+        )
+    if not is_first():
+        name, told = from_first(dict)
+        yield Path(name), TrainingState(**told) if told else None
+        return
     folder = make_folder(config, out, fresh)
     if (folder / FOLDS).exists():
         raise UserError(f"{folder} holds a cross-validation; choose another --out")
     with locked(folder):  # before anything is read: whoever had it may have finished the training meanwhile
-        yield folder, None if fresh else _unfinished(folder, config, resume)
+        state = None if fresh else _unfinished(folder, config, resume)
+        from_first(lambda: [str(folder), state and asdict(state)])
+        yield folder, state
 
 
 def _unfinished(folder: Path, config: Config, resume: bool) -> TrainingState | None:

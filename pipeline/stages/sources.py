@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from pipeline.data.clips import Plan, moments
 from pipeline.data.features import FeatureStore, feature_key
 from pipeline.data.pool import Pool
 from pipeline.data.targets import Target, class_of, target_at
+
+ALL = slice(None)
+Item = TypeVar("Item")
 
 
 class Source(Protocol):
@@ -30,8 +33,11 @@ class Source(Protocol):
     labels: list[int]
     known_targets: NDArray[Any]
 
-    def batches(self, epoch: int, order: Sequence[int] | None) -> Iterator[Batch]:
-        """Batches of the clips in `order`, as random views of this epoch; None: all, in order, unchanged."""
+    def batches(self, epoch: int, order: Sequence[int] | None, mine: slice = ALL) -> Iterator[Batch]:
+        """Batches of the clips in `order`, as random views of this epoch; None: all, in order, unchanged.
+
+        `mine`: of each batch only these clips, as many batches as without it; one may be empty.
+        """
 
 
 class FileSource:
@@ -61,14 +67,17 @@ class FileSource:
         self.labels = [class_of(file.target, file.duration) for file in files]
         self.known_targets = known_targets(files, plan.video)
         self.pool = pool or decoding_pool(plan, workers)
-        self._seed = seed
+        self._seed, self._batch_size = seed, config.batch_size
         self._loader = ClipLoader(files, plan, config.batch_size, self.pool, pinned)
 
-    def batches(self, epoch: int, order: Sequence[int] | None) -> Iterator[Batch]:
+    def batches(self, epoch: int, order: Sequence[int] | None, mine: slice = ALL) -> Iterator[Batch]:
         """See `Source`."""
-        if order is None:
-            return self._loader.batches([(index, None) for index in range(len(self.labels))])
-        return self._loader.batches([(index, view_seed(self._seed, epoch, index)) for index in order])
+        indices = range(len(self.labels)) if order is None else order
+        parts = [part[mine] for part in in_batches(indices, self._batch_size)]
+        requests = [
+            (index, None if order is None else view_seed(self._seed, epoch, index)) for part in parts for index in part
+        ]
+        return self._loader.batches(requests, [len(part) for part in parts])
 
 
 class FeatureSource:
@@ -105,11 +114,10 @@ class FeatureSource:
         self._batch_size = batch_size
         self._seed = seed
 
-    def batches(self, epoch: int, order: Sequence[int] | None) -> Iterator[Batch]:
+    def batches(self, epoch: int, order: Sequence[int] | None, mine: slice = ALL) -> Iterator[Batch]:
         """See `Source`."""
-        drawn = self.drawn(epoch, order)
-        for start in range(0, len(drawn), self._batch_size):
-            chosen = drawn[start : start + self._batch_size]
+        for part in in_batches(self.drawn(epoch, order), self._batch_size):
+            chosen = part[mine]
             features = [self.features(index, view) for index, view in chosen]
             times = [self.moments(index, view) for index, view in chosen]
             targets = [target_at(self.targets[i], moments) for (i, _), moments in zip(chosen, times, strict=True)]
@@ -137,6 +145,11 @@ class FeatureSource:
         if found is None:  # the cache was cleared, or a file of it damaged, while training
             found = self._again(self._files[index], self._requests[index][view][1])
         return dict(found)
+
+
+def in_batches(items: Sequence[Item], batch_size: int) -> list[Sequence[Item]]:
+    """One part after the other; the last may be smaller."""
+    return [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
 
 
 def known_targets(files: Sequence[ClipFile], video: VideoConfig) -> NDArray[Any]:

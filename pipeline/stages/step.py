@@ -22,6 +22,8 @@ from pipeline.stages.average import Average
 from pipeline.stages.devices import choose_precision
 from pipeline.stages.mixing import MixedBatch
 from pipeline.stages.optimise import optimizer_for
+from pipeline.stages.replicas import share_state, sum_gradients, total
+from pipeline.stages.resume import TrainingState
 
 
 class TrainStep:
@@ -104,15 +106,17 @@ class TrainStep:
         Each stream learns from its own loss: late fusion is between networks that stand on their own.
 
         Args:
-            batches: at least one, each with a target; moved to the device one after the other.
+            batches: at least one in some process, each with a target; moved to the device one after the other.
         """
         self.optimizer.zero_grad(set_to_none=True)
         masses = [self.mass(batch) for batch in batches]
+        whole = total(sum(masses), self.device)
         loss = torch.zeros((), device=self.device)
         for batch, mass in zip(batches, masses, strict=True):
-            part = self._loss_of(batch.to(self.device)) * (mass / sum(masses))
+            part = self._loss_of(batch.to(self.device)) * (mass / whole)
             self.scaler.scale(part).backward()
             loss += part.detach()
+        loss = sum_gradients(self.model.parameters(), loss)
         self.scaler.unscale_(self.optimizer)
         norm = float(nn.utils.clip_grad_norm_(self.learned, self.clip_norm))
         self.scaler.step(self.optimizer)
@@ -131,6 +135,14 @@ class TrainStep:
 
     def _adjusted(self, logits: torch.Tensor) -> torch.Tensor:
         return logits if self.prior is None else logits + self.prior
+
+    def take_over(self, state: TrainingState) -> None:
+        """Go on from a state, with the first process's weights, moments and average in all of them."""
+        self.scaler.load_state_dict(state.loss_scale or self.scaler.state_dict())
+        more = {} if self.average is None else self.average.tensors()
+        share_state(self.model, self.optimizer, more)
+        if self.average is not None:
+            self.average.load(more)
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within it the model has the averaged weights, where there are any."""

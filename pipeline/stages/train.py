@@ -32,12 +32,13 @@ from pipeline.report.write import write_report
 from pipeline.stages import inside
 from pipeline.stages.checks import check_data, check_encoder, check_task, with_gap
 from pipeline.stages.devices import choose_device
+from pipeline.stages.distributed import is_first, joined
 from pipeline.stages.evaluate import identities, score
 from pipeline.stages.feed import sources_for
 from pipeline.stages.fit import EpochHook, Fitted, fit
 from pipeline.stages.ingest import Ingested, ingest
 from pipeline.stages.inside import Reading
-from pipeline.stages.predict import Predictor
+from pipeline.stages.predict import load_predictor
 from pipeline.stages.progress import say
 from pipeline.stages.resume import FORMER, NAME, TrainingState, save_state
 from pipeline.stages.run_folder import RESULT, clear, locked, opened, recorded
@@ -78,7 +79,7 @@ def train(
     on_epoch: EpochHook | None = None,
     test: bool = True,
 ) -> Trained:
-    """Train, evaluate and record one model.
+    """Train, evaluate and record one model; in several processes where `torchrun` started them.
 
     An unfinished training in the folder is continued, in its MLflow run; the numbers are those of a training that
     was never interrupted.
@@ -103,7 +104,7 @@ def train(
     check_task(config)
     if config.data.root:  # a checkpoint finds its data again from any folder
         config = replace(config, data=replace(config.data, root=os.path.abspath(config.data.root)))
-    with opened(config, None if out is None else Path(out), fresh, resume) as (folder, state):
+    with joined(device), opened(config, None if out is None else Path(out), fresh, resume) as (folder, state):
         return _train_in(folder, config, state, fresh, device, parent, on_epoch, test)
 
 
@@ -157,18 +158,13 @@ def _train_in(
     model = build_classifier(with_gap(config, data), len(data.classes)).to(device)
     if state is None:
         state = TrainingState(flatten(recorded(config)), data.split_digest, classes=data.classes, key=uuid4().hex)
-        if not fresh:
+        if is_first() and not fresh:
             save_state(folder, state, {})  # by its key, a run is found whose identifier a kill kept from the folder
     run = start(config.tracking, config.name, state.run_id, parent, state.key)
     state.run_id = run.run_id or state.run_id
     try:
-        if fresh:  # not before everything that can be wrong has been found right
-            clear(folder)
-        if not state.begun:
-            save_state(folder, state, {})
-        catalog.write(data.table, folder / "catalog.parquet")
-        with replacing(folder / "config.yaml") as path:
-            path.write_text(yaml.safe_dump(recorded(config), sort_keys=False))
+        if is_first():
+            _prepare(folder, config, data, state, fresh)
         trained = _train_tracked(config, folder, data, model, state, run, device, on_epoch, test)
     except Pruned as given_up:
         tags = {"pruned": str(given_up)}
@@ -185,6 +181,17 @@ def _train_in(
         raise
     _close(folder, run, trained)
     return trained
+
+
+def _prepare(folder: Path, config: Config, data: Ingested, state: TrainingState, fresh: bool) -> None:
+    """What the folder has before the first epoch."""
+    if fresh:  # not before everything that can be wrong has been found right
+        clear(folder)
+    if not state.begun:
+        save_state(folder, state, {})
+    catalog.write(data.table, folder / "catalog.parquet")
+    with replacing(folder / "config.yaml") as path:
+        path.write_text(yaml.safe_dump(recorded(config), sort_keys=False))
 
 
 def _same_data(state: TrainingState, data: Ingested, folder: Path) -> TrainingState | None:
@@ -283,6 +290,9 @@ def _finish(
 ) -> Trained:
     """Test the best checkpoint, once; write the report; send all to the store."""
     metrics = _test(config, folder, data, run, device) if test else {}
+    trained = Trained(str(folder / "best"), run.run_id, metrics, str(folder))
+    if not is_first():
+        return trained
     report = folder / "report"
     curves_figure(fitted.history, report / "curves.png", config.task)
     write_json(fitted.history, report / "history.json")
@@ -291,17 +301,18 @@ def _finish(
     skipped = data.failed() + [{"path": path, "reason": reason} for path, reason in fitted.failed.items()]
     write_json(skipped, report / "skipped.json")
     _publish(folder, run)
-    return Trained(str(folder / "best"), run.run_id, metrics, str(folder))
+    return trained
 
 
 def _test(config: Config, folder: Path, data: Ingested, run: Run, device: torch.device) -> dict[str, Any]:
     """Score the best checkpoint on the test split; its report, what the checkpoint says, and the run's numbers."""
-    model, card = checkpoint.load(folder / "best")
-    predictor = Predictor(model, card, device, checkpoint.digest(folder / "best"))
+    predictor = load_predictor(folder / "best", device)
     scored = score(predictor, data.table[data.table["split"] == "test"], config.training.workers)
-    metrics = scored.metrics
+    metrics, card = scored.metrics, predictor.card
+    if not is_first():
+        return metrics
     described = replace(card, metrics={**card.metrics, "test": headline(metrics)})
-    checkpoint.save(folder / "best", model.state_dict(), described)
+    checkpoint.save(folder / "best", predictor.model.state_dict(), described)
     write_report(metrics, scored.tracks, folder / "report")
     names = {f"test/{k}": float(v) for k, v in headline(metrics).items() if isinstance(v, int | float)}
     attempt(lambda: run.metrics(names, step=card.extra["epoch"]))
@@ -321,6 +332,8 @@ def _publish(folder: Path, run: Run) -> None:
 
 def _close(folder: Path, run: Run, trained: Trained) -> None:
     """End the run; then the folder's result, which says that all is done: a kill before it costs the test alone."""
+    if not is_first():
+        return
     attempt(lambda: run.finish("FINISHED"))
     result = {"checkpoint": trained.checkpoint, "run_id": trained.run_id, "test": trained.test}
     write_json(result, folder / RESULT)

@@ -29,7 +29,7 @@ class OneBatch:
         self.labels = list(range(len(targets)))
         self._batch = collate([{"flow": np.full((4, 2), value(i), dtype=np.float32)} for i in self.labels], targets)
 
-    def batches(self, epoch: int, order: Any) -> Any:
+    def batches(self, epoch: int, order: Any, mine: Any = slice(None)) -> Any:
         yield self._batch
 
 

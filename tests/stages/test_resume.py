@@ -50,8 +50,8 @@ kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
 keeper.SAVE_SECONDS = 0.0
 read, save, write = sources.FileSource.batches, keeper.save_state, resume.save_file
 
-def batches(self, epoch, order):
-    for number, batch in enumerate(read(self, epoch, order)):
+def batches(self, epoch, order, *rest):
+    for number, batch in enumerate(read(self, epoch, order, *rest)):
         if epoch == 2 and number == 1 and moment == "mid-epoch":
             kill()
         yield batch
