@@ -111,7 +111,7 @@ class Decoding:
         self.targets, self.labels, self.known_targets = source.targets, source.labels, source.known_targets
         self._source, self._views, self._loader, self._encode = source, views, loader, encode
 
-    def batches(self, epoch: int, order: Sequence[int] | None) -> Iterator[Batch]:
+    def batches(self, epoch: int, order: Sequence[int] | None, mine: slice = slice(None)) -> Iterator[Batch]:
         requests = [self._views[index][view] for index, view in self._source.drawn(epoch, order)]
         for batch in self._loader.batches(requests):
             clips = [

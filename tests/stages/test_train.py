@@ -274,8 +274,8 @@ def test_an_interrupted_training_loses_the_unfinished_epoch_alone_and_ends_where
     config = replace(example.config, tracking=TrackingConfig(uri=example.uri, experiment=name))
     read = sources.FileSource.batches
 
-    def interrupted(self: Any, epoch: int, order: Any) -> Any:
-        for number, batch in enumerate(read(self, epoch, order)):
+    def interrupted(self: Any, epoch: int, order: Any, *rest: Any) -> Any:
+        for number, batch in enumerate(read(self, epoch, order, *rest)):
             if epoch == 2 and number == 1:
                 os.kill(os.getpid(), signal.SIGINT)
             yield batch
