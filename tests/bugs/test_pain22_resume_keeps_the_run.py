@@ -24,6 +24,7 @@ run = runs.start(TrackingConfig(uri=sys.argv[1], experiment="resume"), "training
 run.params({"epochs": 4, "workers": 2})
 for epoch in (1, 2):
     run.metrics({"val.loss": 1 / epoch}, epoch)
+run.send()  # epochs that follow each other at once share a request
 print(run.run_id, flush=True)
 time.sleep(600)
 """
