@@ -141,14 +141,22 @@ def measure(plan: Plan, options: argparse.Namespace) -> tuple[Results, dict[str,
     total = sum(len(chain) for chain in todo)
     with progress(total) as show:
         rows, cut = run(todo, plan.tasks, folder, options.processes, deadline, show)
+    calls = [*_calls(folder / "calls.json"), (time.monotonic() - began) / 60]
+    (folder / "calls.json").write_text(json.dumps(calls), encoding="utf-8")
     notes = {
         "Run": f"{len(rows)} trainings and {total - len(rows)} left out "
         f"({cut} chains of them for want of time, the others because a shorter gap was at chance); "
         f"{plan.seeds} seed{'s' if plan.seeds > 1 else ''}",
-        "Time": f"{sum(row.fit.seconds for row in rows.values()) / 60:.0f} minutes of one core in trainings; this call "
-        f"took {(time.monotonic() - began) / 60:.0f} minutes with {options.processes} processes",
+        "Time": f"{sum(row.fit.seconds for row in rows.values()) / 60:.0f} minutes of one core in trainings; "
+        f"{sum(calls):.0f} minutes with {options.processes} processes"
+        + (f", in {len(calls)} calls" if calls[1:] else ""),
     }
     return Results(plan.tasks, rows, plan.seeds, plan.gaps, times), notes
+
+
+def _calls(path: Path) -> list[float]:
+    """Minutes that each former call took."""
+    return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
 
 
 def _times(path: Path, kinds: Sequence[str]) -> dict[str, float]:
