@@ -27,7 +27,6 @@ from pipeline.report.text import score_text
 from pipeline.report.write import write_report
 from pipeline.stages.checks import check_encoder, check_task
 from pipeline.stages.devices import choose_device
-from pipeline.stages.distributed import alone
 from pipeline.stages.evaluate import Scored, identities, pool, score
 from pipeline.stages.ingest import Ingested, clip_names, ingest
 from pipeline.stages.predict import Predictor
@@ -79,7 +78,8 @@ def cross_validate(
     """
     if not config.data.folds or config.data.fold:
         raise ConfigError("a cross-validation needs data.folds, and no data.fold")
-    alone("a cross-validation (but not each --data.fold of one)")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("with torchrun train the folds one by one (data.fold); then pool them without torchrun")
     choose_device(config.training.device)
     check_encoder(config)
     check_task(config)
