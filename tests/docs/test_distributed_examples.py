@@ -22,7 +22,7 @@ def test_the_shell_scripts_parse() -> None:
 
 
 def test_the_job_asks_for_what_torchrun_is_told() -> None:
-    service, job = yaml.safe_load_all(blocks("yaml")[0])
+    service, job = (yaml.safe_load(block) for block in blocks("yaml"))
     container = job["spec"]["template"]["spec"]["containers"][0]
     nodes = container["args"][container["args"].index("--nnodes") + 1]
     assert int(nodes) == job["spec"]["completions"] == job["spec"]["parallelism"]
