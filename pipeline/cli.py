@@ -201,7 +201,7 @@ def _train(given: list[str]) -> None:
         "video-lstm train",
         "Train a classifier, test it, and record it in MLflow. CONFIG is a YAML file (see configs/); "
         "every option below can also stand in it. An interrupted training goes on with the same command. "
-        "--data.folds trains a model per fold and pools their tests.",
+        "With data.folds it trains a model per fold and pools their tests.",
     )
     parser.add_argument("--out", type=Path | None, default=None, help="the run's folder (default: runs/NAME)")
     parser.add_argument("--fresh", action="store_true", help="start over, replacing what is in the run's folder")

@@ -15,6 +15,7 @@ from pipeline.config import Config, to_dict
 from pipeline.config.sweep import SweepConfig
 from pipeline.errors import ConfigError, TrackingError, UserError
 from pipeline.report.tasks import JUDGED
+from pipeline.stages.distributed import alone
 from pipeline.stages.progress import say
 from pipeline.stages.run_folder import RESUMABLE, locked, recorded
 from pipeline.stages.sweep.process import TrialProcess
@@ -52,6 +53,7 @@ def sweep(
     Raises:
         UserError: whatever the user can mend, most of it before the first trial; the first trials all failed.
     """
+    alone("a sweep")
     if config.base.data.root:
         data = replace(config.base.data, root=os.path.abspath(config.base.data.root))
         config = replace(config, base=replace(config.base, data=data))

@@ -215,13 +215,22 @@ def test_fresh_forgets_trials_and_results(done: Done, tmp_path: Path, monkeypatc
     assert {path.name for path in (tmp_path / "run").glob("[!.]*")} == {"study.db", "my notes.txt"}
 
 
-def test_what_cannot_work_is_refused_before_anything_runs(done: Done, tmp_path: Path) -> None:
+def test_what_cannot_work_is_refused_before_anything_runs(
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     untracked = replace(done.config, base=replace(done.config.base, tracking=TrackingConfig(enabled=False)))
     with pytest.raises(ConfigError, match="--register needs an MLflow store"):
         sweep(untracked, tmp_path / "run", register_as="tiny")
     with pytest.raises(ConfigError, match="give --register NAME too"):
         sweep(done.config, tmp_path / "run", alias="champion")
+    folds = replace(done.config.base, data=replace(done.config.base.data, folds=3))
+    with pytest.raises(ConfigError, match="compares trials on one split"):
+        sweep(replace(done.config, base=folds), tmp_path / "run")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be made"):
         sweep(done.config, tmp_path / "file" / "run")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="a sweep runs in one process"):
+        sweep(done.config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
