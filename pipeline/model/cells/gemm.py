@@ -62,11 +62,11 @@ def repeated(weight: Tensor, rows: int, steps: int) -> Callable[[Tensor], Tensor
 
 def repeated_sum(weight: Tensor, rows: int, steps: int) -> Callable[[Tensor, Tensor], Tensor]:
     """A function from total (rows, N) and x (rows, K) that adds the product of `repeated` to the total, in place."""
-    if not _suits(weight, weight, rows):
-        transposed = weight.t()
-        return lambda total, x: total.addmm_(x, transposed)
-    product = repeated(weight, rows, steps)
-    return lambda total, x: total.add_(product(x))
+    if _suits(weight, weight, rows):
+        product = repeated(weight, rows, steps)
+        return lambda total, x: total.add_(product(x))
+    transposed = weight.t()
+    return lambda total, x: total.addmm_(x, transposed)
 
 
 def _suits(a: Tensor, b: Tensor, rows: int | None = None) -> bool:

@@ -29,13 +29,14 @@ def forward_steps(
     hidden, cells = pre.new_empty(2, steps, batch, size)
     product, step = repeated(weight, batch, steps), compiled.lstm_forward
     peepholes = None if peephole is None else peephole.contiguous()
-    fixed = (_address(peepholes), batch, size, int(coupled))
+    peepholes_at, before = _address(peepholes), c.data_ptr()
     pre_at, gates_at, wide = pre.data_ptr(), gates.data_ptr(), 4 * pre[0].numel()
     hidden_at, cells_at, narrow = hidden.data_ptr(), cells.data_ptr(), 4 * batch * size
-    before = c.data_ptr()
     for h_t in hidden.unbind():
         arrived = product(h if recurrent is None else h * recurrent)
-        step(pre_at, arrived.data_ptr(), fixed[0], before, gates_at, cells_at, hidden_at, *fixed[1:])
+        step(
+            pre_at, arrived.data_ptr(), peepholes_at, before, gates_at, cells_at, hidden_at, batch, size, int(coupled)
+        )  # fmt: skip
         h, before = h_t, cells_at
         pre_at, gates_at, hidden_at, cells_at = pre_at + wide, gates_at + wide, hidden_at + narrow, cells_at + narrow
     return hidden, cells
@@ -63,29 +64,16 @@ def backward_steps(
     dh, dc = torch.zeros_like(c), torch.zeros_like(c)
     product, step = repeated(weight.t(), batch, steps), compiled.lstm_backward
     wide, narrow = 4 * gates[0].numel(), 4 * batch * size
-    of_t = (gates.data_ptr(), cells.data_ptr(), grad_hidden.data_ptr(), grad_pre.data_ptr())
-    rest = (_address(peepholes), _address(grad_cells), dc.data_ptr(), _address(summed), batch, size, int(coupled))
-    peepholes_at, arriving, dc_at, summed_at, *sizes = rest
+    gates_at, cells_at, pre_at = gates.data_ptr(), cells.data_ptr(), grad_pre.data_ptr()
+    hidden_at, arriving_at = grad_hidden.data_ptr(), _address(grad_cells)
+    peepholes_at, summed_at, dc_at = _address(peepholes), _address(summed), dc.data_ptr()
     views = grad_pre.unbind()
     for t in range(steps - 1, -1, -1):
-        gates_t, cells_t, incoming_t, pre_t = (
-            at + t * by for at, by in zip(of_t, (wide, narrow, narrow, wide), strict=True)
-        )
-        before = cells_t - narrow if t else c.data_ptr()
-        cells_arriving = None if arriving is None else arriving + t * narrow
         step(
-            gates_t,
-            peepholes_at,
-            before,
-            cells_t,
-            incoming_t,
-            cells_arriving,
-            dh.data_ptr(),
-            dc_at,
-            pre_t,
-            summed_at,
-            *sizes,
-        )
+            gates_at + t * wide, peepholes_at, cells_at + (t - 1) * narrow if t else c.data_ptr(),
+            cells_at + t * narrow, hidden_at + t * narrow, None if arriving_at is None else arriving_at + t * narrow,
+            dh.data_ptr(), dc_at, pre_at + t * wide, summed_at, batch, size, int(coupled),
+        )  # fmt: skip
         dh = product(views[t])
         if recurrent is not None:
             dh = dh * recurrent
