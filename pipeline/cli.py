@@ -368,7 +368,7 @@ def _benchmark(given: list[str]) -> None:
     if trained and config != Config(training=TrainingConfig(device=device, workers=workers)):
         raise ConfigError(f"{trained} is a trained model, which has its options; training.device and workers are free")
     from pipeline.report.benchmark_text import benchmark_text
-    from pipeline.stages.benchmark import as_dict, benchmark_model, benchmark_training
+    from pipeline.stages.benchmark.run import as_dict, benchmark_model, benchmark_training
 
     if trained:
         result = benchmark_model(trained, options.seconds, device, workers, options.uri)

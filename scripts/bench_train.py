@@ -55,16 +55,16 @@ from pipeline.data.demo import write_demo
 from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import Classifier, build_classifier
 from pipeline.stages import inside
-from pipeline.stages.clocks import time_update
+from pipeline.stages.benchmark.clocks import time_update
+from pipeline.stages.benchmark.phases import Bench
+from pipeline.stages.benchmark.sample import Sample
 from pipeline.stages.devices import choose_device, choose_workers
 from pipeline.stages.extract import training_views
 from pipeline.stages.feed import sources_for
 from pipeline.stages.fit import fit
 from pipeline.stages.ingest import Ingested, ingest
-from pipeline.stages.phases import Bench
 from pipeline.stages.predict import encode_clip
 from pipeline.stages.resume import TrainingState
-from pipeline.stages.sample import Sample
 from pipeline.stages.sources import FeatureSource, FileSource, Source
 from pipeline.stages.step import TrainStep
 from pipeline.tracking.runs import start

@@ -1,6 +1,6 @@
 """Benchmark: where the time of a training or a classification goes on this machine, and how fast it could be at best.
 
-`stages/phases.py` measures, `stages/throughput.py` reckons, `stages/advice.py` says what to change.
+`phases.py` measures, `throughput.py` reckons, `advice.py` says what to change.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import torch
 from pipeline.config import Config, TrackingConfig
 from pipeline.model import checkpoint
 from pipeline.model.classifier import build_classifier
-from pipeline.stages.advice import Advice, advise
+from pipeline.stages.benchmark.advice import Advice, advise
+from pipeline.stages.benchmark.phases import Bench
+from pipeline.stages.benchmark.sample import sample_clips
+from pipeline.stages.benchmark.throughput import Phase
 from pipeline.stages.checks import check_encoder, check_task
 from pipeline.stages.devices import choose_device
 from pipeline.stages.models import load_model
-from pipeline.stages.phases import Bench
-from pipeline.stages.sample import sample_clips
-from pipeline.stages.throughput import Phase
 
 
 @dataclass(frozen=True)

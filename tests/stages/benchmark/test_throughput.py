@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline.cli import main
 from pipeline.config import Config, flatten, to_dict
-from pipeline.stages.advice import advise
-from pipeline.stages.throughput import Phase
+from pipeline.stages.benchmark.advice import advise
+from pipeline.stages.benchmark.throughput import Phase
 
 STEPS = ("decode", "transform", "flow", "copy", "encoder", "head", "backward", "optimiser", "tracking")
 seconds_of_steps = st.dictionaries(st.sampled_from(STEPS), st.floats(1e-6, 10), min_size=1)

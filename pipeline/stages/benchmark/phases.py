@@ -28,16 +28,16 @@ from pipeline.data.pool import Lost
 from pipeline.errors import DataError
 from pipeline.model.classifier import Classifier
 from pipeline.model.losses import known
-from pipeline.stages.clocks import Seconds, real_rate, repeated, time_inference, time_update
+from pipeline.stages.benchmark.clocks import Seconds, real_rate, repeated, time_inference, time_update
+from pipeline.stages.benchmark.sample import Sample
+from pipeline.stages.benchmark.throughput import Phase, PhaseName
 from pipeline.stages.devices import choose_workers, usable_cores
 from pipeline.stages.extract import training_views
 from pipeline.stages.fit import groups_of
 from pipeline.stages.predict import Predictor, encode_clip
 from pipeline.stages.progress import say
-from pipeline.stages.sample import Sample
 from pipeline.stages.sources import FeatureSource, FileSource, Source
 from pipeline.stages.step import TrainStep
-from pipeline.stages.throughput import Phase, PhaseName
 from pipeline.tracking.runs import SEND_SECONDS, start
 
 METRICS = 30

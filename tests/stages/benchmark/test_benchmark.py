@@ -11,7 +11,7 @@ import pytest
 from pipeline.cli import main
 from pipeline.config import TrackingConfig
 from pipeline.report.benchmark_text import benchmark_text, duration
-from pipeline.stages.benchmark import as_dict, benchmark_training
+from pipeline.stages.benchmark.run import as_dict, benchmark_training
 
 LOADED = ["decode", "transform"]
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.config import Config
-from pipeline.stages.throughput import LOADING, Phase
+from pipeline.stages.benchmark.throughput import LOADING, Phase
 
 FED = 0.85
 """Share of the bound from which on the loader feeds the model as well as can be asked."""
