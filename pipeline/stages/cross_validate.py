@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import yaml
 from pipeline.config import Config, flatten, to_dict
 from pipeline.data.catalog import Policy
 from pipeline.data.folds import fold_notes, fold_of
-from pipeline.errors import CheckpointError, ConfigError, DataError, Preempted, TrackingError, UserError
+from pipeline.errors import CheckpointError, ConfigError, DataError, UserError
 from pipeline.model import checkpoint
 from pipeline.report.folds import fold_rows, spread, write_folds
 from pipeline.report.tables import TASK_COLUMNS, write_json, write_results
@@ -27,15 +25,16 @@ from pipeline.report.text import score_text
 from pipeline.report.write import write_report
 from pipeline.stages.checks import check_encoder, check_task
 from pipeline.stages.devices import choose_device
+from pipeline.stages.distributed import alone
 from pipeline.stages.evaluate import Scored, identities, pool, score
 from pipeline.stages.ingest import Ingested, clip_names, ingest
 from pipeline.stages.predict import Predictor
 from pipeline.stages.progress import say
 from pipeline.stages.resume import NAME as RESUME
 from pipeline.stages.rows import result_row
-from pipeline.stages.run_folder import FOLDS, RESULT, differences, locked, make_folder, recorded
+from pipeline.stages.run_folder import FOLDS, RESULT, differences, locked, make_folder, recorded, rooted
 from pipeline.stages.train import Trained, attempt, train
-from pipeline.tracking.runs import Run, start
+from pipeline.tracking.runs import Run, end_early, start
 
 TRUE = {"label": "true_label", "regression": "true_value"}
 """Column of the table of predictions that says what was right, where that is one thing per clip."""
@@ -78,13 +77,11 @@ def cross_validate(
     """
     if not config.data.folds or config.data.fold:
         raise ConfigError("a cross-validation needs data.folds, and no data.fold")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("with torchrun train the folds one by one (data.fold); then pool them without torchrun")
+    alone("a cross-validation (but not each --data.fold of one)")
     choose_device(config.training.device)
     check_encoder(config)
     check_task(config)
-    if config.data.root:
-        config = replace(config, data=replace(config.data, root=os.path.abspath(config.data.root)))
+    config = rooted(config)
     folder = make_folder(config, None if out is None else Path(out), fresh)
     with locked(folder):
         state = None if fresh else _unfinished(folder, config, resume)
@@ -109,10 +106,7 @@ def cross_validate(
         try:
             result = _run(config, configs, folder, data, folds, finished, run)
         except BaseException as error:
-            tag = "preempted" if isinstance(error, Preempted) else "failure"
-            with suppress(TrackingError):  # the store may be what failed; the error itself must come through
-                run.tags({tag: f"{type(error).__name__}: {error}"[:500]})
-                run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            end_early(run, error)
             raise
         attempt(lambda: run.finish("FINISHED"))
     return result

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,13 @@ def opened(config: Config, out: Path | None, fresh: bool, resume: bool) -> Itera
         state = None if fresh else _unfinished(folder, config, resume)
         from_first(lambda: [str(folder), state and asdict(state)])
         yield folder, state
+
+
+def rooted(config: Config) -> Config:
+    """With an absolute data.root: a checkpoint finds its data again from any folder."""
+    if not config.data.root:
+        return config
+    return replace(config, data=replace(config.data, root=os.path.abspath(config.data.root)))
 
 
 def _unfinished(folder: Path, config: Config, resume: bool) -> TrainingState | None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +17,7 @@ from pipeline.config import Config, flatten, to_dict
 from pipeline.data import catalog, splits
 from pipeline.data.catalog import Policy
 from pipeline.disk import replacing
-from pipeline.errors import DataError, Preempted, TrackingError
+from pipeline.errors import DataError, TrackingError
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import Classifier, build_classifier
@@ -41,9 +39,9 @@ from pipeline.stages.inside import Reading
 from pipeline.stages.predict import load_predictor
 from pipeline.stages.progress import say
 from pipeline.stages.resume import FORMER, NAME, TrainingState, save_state
-from pipeline.stages.run_folder import RESULT, clear, locked, opened, recorded
+from pipeline.stages.run_folder import RESULT, clear, locked, opened, recorded, rooted
 from pipeline.stages.target_notes import target_notes
-from pipeline.tracking.runs import Run, start
+from pipeline.tracking.runs import Run, end_early, start
 from pipeline.tracking.store import CHECKPOINT_FOLDER
 
 LIBRARIES = ("torch", "torchvision", "opencv-python", "albumentations", "mlflow", "video-lstm")
@@ -102,8 +100,7 @@ def train(
     device = choose_device(config.training.device)
     check_encoder(config)
     check_task(config)
-    if config.data.root:  # a checkpoint finds its data again from any folder
-        config = replace(config, data=replace(config.data, root=os.path.abspath(config.data.root)))
+    config = rooted(config)
     with joined(device), opened(config, None if out is None else Path(out), fresh, resume) as (folder, state):
         return _train_in(folder, config, state, fresh, device, parent, on_epoch, test)
 
@@ -172,12 +169,7 @@ def _train_in(
         attempt(lambda: run.finish("KILLED"))
         raise
     except BaseException as error:
-        tag = {"failure": f"{type(error).__name__}: {error}"[:500]}
-        if isinstance(error, Preempted):
-            tag = {"preempted": f"after epoch {state.epoch}"}
-        with suppress(TrackingError):  # the store may be what failed; the error itself must come through
-            run.tags(tag)
-            run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        end_early(run, error, preempted=f"after epoch {state.epoch}")
         raise
     _close(folder, run, trained)
     return trained

@@ -15,12 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pipeline.config import TrackingConfig
-from pipeline.errors import TrackingError
+from pipeline.errors import Preempted, TrackingError
 from pipeline.tracking.store import artifact_root, connect, hide_password, reported, store_uri
 
 if TYPE_CHECKING:
@@ -258,6 +259,22 @@ def start(
     with reported(uri):
         run = client.create_run(experiment, run_name=name, tags=tags)
     return MlflowRun(client, uri, run.info.run_id, resumed=False)
+
+
+def end_early(run: Run, error: BaseException, preempted: str = "by SIGTERM") -> None:
+    """Close a run that an exception ends: KILLED by a stop, else FAILED, with a tag that says why.
+
+    Args:
+        run: it.
+        error: what ends it; raise it again afterwards.
+        preempted: what the tag says of a scheduler's stop.
+    """
+    tag = {"failure": f"{type(error).__name__}: {error}"[:500]}
+    if isinstance(error, Preempted):
+        tag = {"preempted": preempted}
+    with suppress(TrackingError):  # the store may be what failed; the error itself must come through
+        run.tags(tag)
+        run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
 
 
 def _reopened(client: MlflowClient, uri: str, run_id: str) -> MlflowRun:

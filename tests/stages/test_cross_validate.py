@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.config import Config, TrackingConfig, flatten, to_dict
 from pipeline.data import catalog
-from pipeline.errors import CheckpointError, ConfigError, DataError, UserError
+from pipeline.errors import CheckpointError, ConfigError, DataError, DistributedError, UserError
 from pipeline.report.folds import fold_rows, folds_text
 from pipeline.report.text import print_metrics
 from pipeline.stages import cross_validate as stage
@@ -206,8 +206,9 @@ def test_what_is_no_cross_validation_is_refused(
         load_model(done.folder)
     with pytest.raises(CheckpointError, match="no unfinished cross-validation"):
         cross_validate(make_config(data__folds=3), tmp_path / "nothing", resume=True)
+    monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="torchrun"):
+    with pytest.raises(DistributedError, match=r"data\.fold.*torchrun"):
         cross_validate(make_config(data__folds=3), tmp_path / "several")
 
 

@@ -17,13 +17,13 @@ from pipeline.errors import ConfigError, TrackingError, UserError
 from pipeline.report.tasks import JUDGED
 from pipeline.stages.distributed import alone
 from pipeline.stages.progress import say
-from pipeline.stages.run_folder import RESUMABLE, locked, recorded
+from pipeline.stages.run_folder import RESUMABLE, locked, recorded, rooted
 from pipeline.stages.sweep.process import TrialProcess
 from pipeline.stages.sweep.results import Swept, clear, conclude, values_text
 from pipeline.stages.sweep.space import Dimension, applied, check_fit, check_grid, read_space
 from pipeline.stages.sweep.study import Study, Trial
 from pipeline.tracking.registry import register
-from pipeline.tracking.runs import Run, start
+from pipeline.tracking.runs import Run, end_early, start
 
 RESTARTS = 2
 """Times a trial goes on in a new process when its own was killed."""
@@ -54,9 +54,7 @@ def sweep(
         UserError: whatever the user can mend, most of it before the first trial; the first trials all failed.
     """
     alone("a sweep")
-    if config.base.data.root:
-        data = replace(config.base.data, root=os.path.abspath(config.base.data.root))
-        config = replace(config, base=replace(config.base, data=data))
+    config = replace(config, base=rooted(config.base))
     dimensions = read_space(config.space)
     if config.sampler == "grid":
         config = replace(config, trials=min(config.trials, check_grid(dimensions)))
@@ -126,9 +124,7 @@ class _Sweep:
                 self._trials()
                 swept = self._conclude(name, alias)
             except BaseException as error:
-                with suppress(TrackingError):
-                    self.tracked.tags({"failure": f"{type(error).__name__}: {error}"[:500]})
-                    self.tracked.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+                end_early(self.tracked, error)
                 raise
         finally:
             for process in self.processes.values():
