@@ -206,7 +206,8 @@ def _fill_empty(place: np.ndarray, clips: np.ndarray, splits: int) -> None:
 def _keep_labels_in_training(place: np.ndarray, usable: np.ndarray) -> None:
     """Bring each label that training lacks back into it (split 0), by the smallest unit that has it.
 
-    A split that would be left empty gets in exchange a training unit whose labels training keeps without it.
+    A split that would be left empty gets in exchange a training unit whose labels training keeps without it, else a
+    unit of a third split that has several.
     """
     for label in range(usable.shape[1]):
         held = np.flatnonzero(usable[:, label])
@@ -221,6 +222,8 @@ def _keep_labels_in_training(place: np.ndarray, usable: np.ndarray) -> None:
         left = usable[training].sum(axis=0) + usable[wanted] - usable[training]
         needed = (usable[training].sum(axis=0) + usable[wanted]) > 0
         spare = training[(left[:, needed] > 0).all(axis=1)]
+        if not len(spare):
+            spare = np.flatnonzero((place != 0) & (place != split) & (np.bincount(place)[place] > 1))
         if len(spare):
             place[wanted], place[spare[np.argmin(usable[spare].sum(axis=1))]] = 0, split
 

@@ -44,8 +44,8 @@ def test_a_stopped_training_ends_as_if_nothing_had_happened(
     monkeypatch.setattr(keeper, "SAVE_SECONDS", 0.0)
     read = sources.FileSource.batches
 
-    def stopped(self: Any, epoch: int, order: Any) -> Any:
-        for number, batch in enumerate(read(self, epoch, order)):
+    def stopped(self: Any, epoch: int, order: Any, mine: Any = slice(None)) -> Any:
+        for number, batch in enumerate(read(self, epoch, order, mine)):
             if epoch == 1 and number == 1 and order is not None:
                 raise Stopped
             yield batch
