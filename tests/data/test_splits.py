@@ -107,7 +107,7 @@ def test_shares_of_singletons(counts: list[int], data: DataConfig) -> None:
         assert set(done.loc[done["split"] == "train", "label"]) == set(frame["label"])
 
 
-def test_a_classs_only_clip_learns_where_a_third_split_can_fill_its_place() -> None:
+def test_the_only_clip_of_a_class_learns_where_a_third_split_can_fill_its_place() -> None:
     done = assign(singletons(1, 3), config(0.1, 0.4, seed=1))
     assert set(done.loc[done["split"] == "train", "label"]) == {"class0", "class1"}
     assert set(done["split"]) == {"train", "val", "test"}
