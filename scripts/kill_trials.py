@@ -164,8 +164,8 @@ def left_of(session: int) -> list[str]:
     return found
 
 
-def run(folder: Path, trial: Trial, stop: str, after: float | None = None, aim: int = 0) -> bool:
-    """The command once, to its end or to its kill; whether it ended by itself."""
+def run(folder: Path, trial: Trial, stop: str, after: float | None = None, aim: int = 0, refused: bool = False) -> bool:
+    """The command once, to its end or to its kill; whether it ended by itself. `refused`: it must say that it had."""
     already = (folder / "stderr").stat().st_size if (folder / "stderr").exists() else 0
     process = begin(folder, aim, stop)
     try:
@@ -185,7 +185,11 @@ def run(folder: Path, trial: Trial, stop: str, after: float | None = None, aim: 
     if "Traceback" in said or "Exception ignored" in said:
         trial.differences.append("a traceback")
     # a SIGTERM while Python itself starts, or when the command is over, ends it as it would end any other process
-    if code not in ((0, -signal.SIGKILL) if stop == "KILL" else (0, 143, -signal.SIGTERM)):
+    if refused:
+        expected: tuple[int, ...] = (2,)
+    else:
+        expected = (0, -signal.SIGKILL) if stop == "KILL" else (0, 143, -signal.SIGTERM)
+    if code not in expected:
         trial.differences.append(f"exit code {code}: {lines[-1] if lines else ''}")
     return code == 0
 
@@ -257,7 +261,9 @@ def disturb(
         after = rng.uniform(0, seconds)
         trial.kills.append(f"{after:.1f} s")
         run(folder, trial, stop, after=after)
-    if not (folder / "run" / "result.json").exists() and not run(folder, trial, stop):
+    if (folder / "run" / "result.json").exists():  # the kill came when all was done, but perhaps not yet tidied
+        run(folder, trial, stop, refused=True)
+    elif not run(folder, trial, stop):
         trial.differences.append("it did not end by itself")
     found = facts(folder)
     trial.differences += [name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)]

@@ -63,6 +63,7 @@ def rooted(config: Config) -> Config:
 def _unfinished(folder: Path, config: Config, resume: bool) -> TrainingState | None:
     """The training to go on with; one that was not ready to begin is given up if its options changed."""
     if (folder / RESULT).exists():
+        forget_state(folder)  # a kill may have come between the two
         raise UserError(f"{folder} holds a finished training; choose another --out, or replace it with --fresh")
     state = recover(folder)
     changed = differences(state.config, flatten(recorded(config))) if state else []
@@ -95,6 +96,12 @@ def _free_folder(wanted: Path, fresh: bool) -> Path:
         number += 1
         folder = wanted.with_name(f"{wanted.name}-{number}")
     return folder
+
+
+def forget_state(folder: Path) -> None:
+    """Remove what only an unfinished training needs."""
+    for name in (NAME, FORMER):
+        (folder / name).unlink(missing_ok=True)
 
 
 def clear(folder: Path) -> None:

@@ -38,8 +38,8 @@ from pipeline.stages.ingest import Ingested, ingest
 from pipeline.stages.inside import Reading
 from pipeline.stages.predict import load_predictor
 from pipeline.stages.progress import say
-from pipeline.stages.resume import FORMER, NAME, TrainingState, save_state
-from pipeline.stages.run_folder import RESULT, clear, locked, opened, recorded, rooted
+from pipeline.stages.resume import TrainingState, save_state
+from pipeline.stages.run_folder import RESULT, clear, forget_state, locked, opened, recorded, rooted
 from pipeline.stages.target_notes import target_notes
 from pipeline.tracking.runs import Run, end_early, start
 from pipeline.tracking.store import CHECKPOINT_FOLDER
@@ -329,5 +329,4 @@ def _close(folder: Path, run: Run, trained: Trained) -> None:
     attempt(lambda: run.finish("FINISHED"))
     result = {"checkpoint": trained.checkpoint, "run_id": trained.run_id, "test": trained.test}
     write_json(result, folder / RESULT)
-    for name in (NAME, FORMER):
-        (folder / name).unlink(missing_ok=True)
+    forget_state(folder)

@@ -258,6 +258,22 @@ def test_a_training_that_never_began_may_begin_with_other_options(
     assert len(json.loads((tmp_path / "run/report/history.json").read_text())) == 1
 
 
+def test_a_kill_between_the_result_and_the_last_tidying_leaves_nothing_for_good(
+    config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "forget_state", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(config, tmp_path / "run")
+    assert (tmp_path / "run" / NAME).exists()
+    with pytest.raises(UserError, match="finished training"):
+        train.train(config, tmp_path / "run")
+    assert not list((tmp_path / "run").glob("resume*"))
+
+
 def test_a_scheduler_s_stop_ends_a_training_with_143_and_loses_the_unfinished_epoch_alone(
     make_config: Any, example: Any, command: str, tmp_path: Path
 ) -> None:
