@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from pipeline import cli
+from pipeline.cli import files
 from pipeline.config import Config, DataConfig, flatten, to_dict
 from pipeline.errors import UserError
 from pipeline.tracking.store import connect
@@ -182,12 +183,12 @@ def test_an_error_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
     def refused(_: list[str]) -> None:
         raise UserError("two\nlines   of text")
 
-    monkeypatch.setitem(cli.COMMANDS, "broken", (broken, ""))
-    monkeypatch.setitem(cli.COMMANDS, "refused", (refused, ""))
+    monkeypatch.setattr(files, "demo_command", broken)
+    monkeypatch.setattr(files, "cache_command", refused)
     with pytest.raises(RuntimeError, match="a bug"):
-        cli.main(["broken"])
+        cli.main(["demo"])
     with pytest.raises(UserError):
-        cli.main(["refused", "--debug"])
+        cli.main(["cache", "--debug"])
 
 
 def test_models_and_inputs_that_do_not_exist(

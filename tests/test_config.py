@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.cli_sweep import read_sweep
+from pipeline.cli.sweep import read_sweep
 from pipeline.config import Config, DataConfig, VideoConfig, flatten, to_dict
 from pipeline.errors import ConfigError
 from pipeline.options import config_parser, load_config

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline import cli
+from pipeline.cli import files
 from pipeline.errors import Preempted
 from pipeline.signals import stops
 
@@ -53,7 +54,7 @@ def test_a_stop_ends_a_command_with_its_code_and_one_line(
         where(stop)
         pytest.fail("it went on")
 
-    monkeypatch.setitem(cli.COMMANDS, "ingest", (ingest, ""))
+    monkeypatch.setattr(files, "ingest_command", ingest)
     hook, started = sys.unraisablehook, time.monotonic()
     with pytest.raises(SystemExit) as ended:
         cli.main(["ingest"])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.cli_sweep import read_sweep
+from pipeline.cli.sweep import read_sweep
 from pipeline.config import Config, RecurrentConfig
 from pipeline.config.sweep import SweepConfig
 from pipeline.errors import ConfigError

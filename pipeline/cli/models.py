@@ -1,0 +1,65 @@
+"""The commands that use a trained model on files: evaluate, classify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jsonargparse.typing import PositiveInt
+
+from pipeline.cli.shared import add_model, add_reading, command_parser
+from pipeline.config import DataConfig, LimitsConfig, TrackingConfig
+from pipeline.options import add_json, guarded, print_result
+
+SPLITTING = ("val", "test", "split_seed", "allow_leak", "folds", "fold")
+"""Options of the data that say who learns from it."""
+
+
+def evaluate_command(given: list[str]) -> None:
+    """Parse, call, print."""
+    parser = command_parser("evaluate", "Score a model on clips it was not trained on, with intervals and coverage.")
+    add_model(parser)
+    parser.add_argument("DATA", type=str, nargs="?", default=None, help="default: the data it was trained on")
+    parser.add_class_arguments(DataConfig, "data", skip={"root", *SPLITTING})
+    parser.add_argument("--out", type=Path | None, default=None, help="folder for metrics, tables and pictures")
+    parser.add_argument(
+        "--split", choices=["test", "val", "train", "all"], default="test",
+        help="clips of the model's own split; all includes those it learned from",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shuffle", action="store_true", help="show each clip's moments in random order: the score without time"
+    )
+    add_json(parser)
+    options = guarded(parser, given)
+    from pipeline.report.text import print_metrics
+    from pipeline.stages.evaluate import evaluate
+    from pipeline.stages.models import opened_model
+
+    data = None if options.DATA is None else DataConfig(root=options.DATA, **vars(options.data))
+    with opened_model(options.MODEL, options.device, TrackingConfig(uri=options.uri)) as predictor:
+        metrics = evaluate(predictor, data, options.split, options.out, options.workers, options.shuffle)
+    print_result(metrics, options.json, print_metrics(metrics))
+
+
+def classify_command(given: list[str]) -> None:
+    """Parse, call, print."""
+    parser = command_parser("classify", "Label video files: one row per file, a bad file is a row with its reason.")
+    add_model(parser)
+    parser.add_argument(
+        "SOURCE", type=str, nargs="+", help="files, folders, globs, list files (.txt, a path a line), image folders"
+    )
+    parser.add_argument("--out", type=Path | None, default=None, help="table: .csv, .jsonl or .parquet; unset: stdout")
+    parser.add_argument("--top_k", type=PositiveInt, default=5, help="classes named per file")
+    add_reading(parser, "accept")
+    add_json(parser)
+    options = guarded(parser, given)
+    from pipeline.data.catalog import Policy
+    from pipeline.stages.classify import classify
+    from pipeline.stages.models import load_model
+    from pipeline.stages.reports import classify_text
+
+    predictor = load_model(options.MODEL, options.device, TrackingConfig(uri=options.uri))
+    policy = Policy(LimitsConfig(**vars(options.limits)), options.video.partial)
+    result = classify(predictor, options.SOURCE, options.out, options.top_k, options.workers, policy)
+    value = {"rows": result.rows, "ok": result.ok, "failed": result.failed, "out": result.out}
+    value |= {"flat": result.flat} if result.flat else {}
+    print_result(value | {"reasons": result.reasons}, options.json, classify_text(result))
