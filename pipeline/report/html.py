@@ -1,7 +1,7 @@
 """Pages that a person opens in a browser: one file each, which needs no network.
 
-The templates are beside this file, in `templates/`; all of them extend `base.html`, which has the colours and the fonts.
-What is put into a template is escaped, so no file name of the user's becomes markup.
+The templates are beside this file, in `templates/`; all of them extend `base.html`, which has the colours and the
+fonts. What is put into a template is escaped, so no file name of the user's becomes markup.
 """
 
 from __future__ import annotations

@@ -8,13 +8,17 @@ from jinja2 import DictLoader, UndefinedError
 from pipeline.report import html
 
 
+TEMPLATE = (
+    '{% extends "base.html" %}{% block title %}{{ name }}{% endblock %}'
+    "{% block script %}<script>x = {{ rows | data }}</script>{% endblock %}"
+)
+
+
 @pytest.fixture
 def page(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = html._environment.__wrapped__()
-    text = '{% extends "base.html" %}{% block title %}{{ name }}{% endblock %}{% block script %}<script>x = {{ rows | data }}</script>{% endblock %}'
-    environment.loader = DictLoader(
-        {"t.html": text, "base.html": (Path(html.__file__).parent / "templates/base.html").read_text()}
-    )
+    base = (Path(html.__file__).parent / "templates/base.html").read_text()
+    environment.loader = DictLoader({"t.html": TEMPLATE, "base.html": base})
     monkeypatch.setattr(html, "_environment", lambda: environment)
 
 
