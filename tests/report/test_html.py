@@ -7,7 +7,6 @@ from jinja2 import DictLoader, UndefinedError
 
 from pipeline.report import html
 
-
 TEMPLATE = (
     '{% extends "base.html" %}{% block title %}{{ name }}{% endblock %}'
     "{% block script %}<script>x = {{ rows | data }}</script>{% endblock %}"
