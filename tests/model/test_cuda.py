@@ -16,7 +16,8 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_a_gpu_gives_the_numbers_of_the_cpu(kind: str) -> None:
+def test_a_gpu_gives_the_numbers_of_the_cpu(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     torch.manual_seed(0)
     config = Config(
         video=VideoConfig(size=32),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pipeline.model.cells import lstm_native
+from pipeline.model.cells import lstm_gpu, lstm_native
 from pipeline.model.cells.gemm import repeated, repeated_sum, times_transposed
 
 CHUNK = 32
@@ -131,9 +131,9 @@ class _Scan(torch.autograd.Function):
         coupled: bool,
     ) -> tuple[Tensor, Tensor]:
         gates = torch.empty_like(pre, memory_format=torch.contiguous_format)
-        ctx.native = lstm_native.suits(pre, keep_h)
-        if ctx.native:
-            hidden, cells = lstm_native.forward_steps(pre, gates, weight, peephole, h, c, recurrent, coupled)
+        ctx.loops = next((loops for loops in (lstm_native, lstm_gpu) if loops.suits(pre, keep_h)), None)
+        if ctx.loops:
+            hidden, cells = ctx.loops.forward_steps(pre, gates, weight, peephole, h, c, recurrent, coupled)
         else:
             hidden, cells = _forward_steps(pre, gates, weight, peephole, h, c, recurrent, keep_h, keep_c, coupled)
         ctx.save_for_backward(weight, peephole, h, c, recurrent, keep_h, keep_c, gates, hidden, cells)
@@ -148,8 +148,8 @@ class _Scan(torch.autograd.Function):
         if grad_hidden is None:
             grad_hidden = torch.zeros_like(hidden)
         h_before = torch.cat([h0.unsqueeze(0), hidden[:-1]])
-        if ctx.native:
-            grad_pre, grad_peephole, dh, dc = lstm_native.backward_steps(
+        if ctx.loops:
+            grad_pre, grad_peephole, dh, dc = ctx.loops.backward_steps(
                 gates, cells, weight, peephole, c0, grad_hidden, grad_cells, recurrent, ctx.coupled
             )
         else:
