@@ -19,8 +19,8 @@ from pipeline.stages.progress import bar, say
 from pipeline.stages.sources import Source, epoch_order
 from pipeline.stages.step import TrainStep
 
-UPDATES = 300
-"""Within so many the loss must have come near 0."""
+UPDATES, PATIENCE, MOST = 300, 100, 1500
+"""So many updates at least; then until the last `PATIENCE` no longer lowered the loss by a fifth; so many at most."""
 NEAR, NEAR_NUMBER = 0.05, 0.005
 """Loss that counts as learned by heart: right with a probability of 0.95; off by a tenth of a standard deviation."""
 DROPPING = ("p", "zoneout", "weight_dropout", "recurrent_dropout")
@@ -45,19 +45,26 @@ def check_overfit(model: Classifier, train: Source, config: Config, device: torc
         step = TrainStep(_copied(model), plain, device)
         step.begin(0)
         losses: list[float] = []
-        with bar("learning one batch by heart", UPDATES) as advance:
-            while len(losses) < UPDATES and not (losses and losses[-1] < near):
+        with bar("learning one batch by heart", MOST) as advance:
+            while _goes_on(losses, near):
                 losses.append(step.train([batch])[0])
                 advance(1)
     count = len(batch.targets)
     if not losses[-1] < near:
         raise DataError(
             f"{count} clips cannot be learned by heart: their loss went from {losses[0]:.3g} to {losses[-1]:.3g} in "
-            f"{UPDATES} updates. Usually clips of different targets look alike to the model (video.size, video.frames, "
-            "video.streams), targets are wrong, or training.learning_rate is far off; "
+            f"{len(losses)} updates. Usually clips of different targets look alike to the model (video.size, "
+            "video.frames, video.streams), targets are wrong, or training.learning_rate is far off; "
             "training.overfit_batch false trains all the same"
         )
     say(f"{count} clips are learned by heart in {len(losses)} updates")
+
+
+def _goes_on(losses: list[float], near: float) -> bool:
+    """Not learned yet, and not given up: a start from which learning is slow is no fault of the data."""
+    if len(losses) < UPDATES:
+        return not losses or not losses[-1] < near
+    return len(losses) < MOST and not losses[-1] < near and min(losses[-PATIENCE:]) < 0.8 * min(losses[:-PATIENCE])
 
 
 def _unhindered(config: Config) -> Config:

@@ -16,7 +16,7 @@ from pipeline.config import FlowConfig, RecurrentConfig, TrackingConfig, VideoCo
 from pipeline.data.batches import collate
 from pipeline.errors import DataError
 from pipeline.model.classifier import build_classifier
-from pipeline.stages.overfit import _copied, check_overfit
+from pipeline.stages.overfit import MOST, NEAR, PATIENCE, UPDATES, _copied, _goes_on, check_overfit
 from pipeline.stages.train import train
 
 CPU = torch.device("cpu")
@@ -85,3 +85,12 @@ def test_a_training_has_the_same_numbers_with_and_without(
     for row in rows[0] + rows[1]:
         del row["seconds"]
     assert rows[0] == rows[1]
+
+
+def test_a_slow_start_is_not_taken_for_data_that_cannot_be_learned() -> None:
+    falling = [3 * 0.995**i for i in range(UPDATES)]  # 0.67 by then, and still falling by two fifths in a hundred
+    assert _goes_on(falling, NEAR)
+    assert not _goes_on([*falling, *[falling[-1]] * PATIENCE], NEAR)
+    assert not _goes_on([*falling, 0.04], NEAR)
+    assert not _goes_on([3 * 0.9995**i for i in range(MOST)], NEAR)
+    assert not _goes_on([float("nan")] * UPDATES, NEAR)
