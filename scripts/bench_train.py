@@ -142,7 +142,8 @@ def trained(config: Config, model: Classifier, train: Source, val: Source | None
     ends: list[float] = []
     tracking: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        run = start(replace(config.tracking, uri=f"sqlite:///{folder}/mlflow.db"), config.name)  # not the user's
+        tracking_config = replace(config.tracking, uri=f"sqlite:///{folder}/mlflow.db")  # not the user's
+        run = start(tracking_config, config.name, folder=Path(folder))
 
         def record(row: dict[str, float], reading: dict[str, Any]) -> None:
             began = time.perf_counter()

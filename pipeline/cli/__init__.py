@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "classify": ("models", "label files into a table"),
     "benchmark": ("training", "show where the time goes and what eases it"),
     "cache": ("files", "show or clear what is kept on disk to save work"),
+    "sync": ("tracking", "send to MLflow what a server has missed"),
     "ui": ("tracking", "open the MLflow UI on this folder's store"),
 }
 """Command -> the file beside this one whose function NAME_command does it, and what `--help` says of it."""

@@ -77,3 +77,5 @@ class TrackingConfig:
     """Tracking store; unset: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the current folder."""
     experiment: str = "video-lstm"
     """Experiment the run belongs to."""
+    offline: bool = False
+    """Record into the run's folder alone; `video-lstm sync` sends it to the store."""

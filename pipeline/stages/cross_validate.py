@@ -99,7 +99,7 @@ def cross_validate(
         state = state or {"config": flatten(recorded(config)), "run_id": None, "key": uuid4().hex}
         if not fresh:
             write_json(state, folder / FOLDS)  # by its key, a run is found whose identifier a kill kept from here
-        run = start(config.tracking, config.name, state["run_id"], key=state["key"])
+        run = start(config.tracking, config.name, state["run_id"], key=state["key"], folder=folder)
         if fresh:  # not before everything that can be wrong has been found right
             _clear(folder)
         write_json(state | {"run_id": run.run_id}, folder / FOLDS)

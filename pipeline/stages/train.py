@@ -127,7 +127,7 @@ def test_trained(config: Config, folder: str | Path) -> dict[str, Any]:
         if not (data.table["split"] == "test").any():
             return {}
         tracking = replace(config.tracking, enabled=result["run_id"] is not None)
-        run = start(tracking, config.name, result["run_id"])
+        run = start(tracking, config.name, result["run_id"], folder=folder)
         metrics = _test(config, folder, data, run, choose_device(config.training.device))
         _publish(folder, run)
         _close(folder, run, Trained(result["checkpoint"], run.run_id, metrics, str(folder)))
@@ -157,7 +157,7 @@ def _train_in(
         state = TrainingState(flatten(recorded(config)), data.split_digest, classes=data.classes, key=uuid4().hex)
         if is_first() and not fresh:
             save_state(folder, state, {})  # by its key, a run is found whose identifier a kill kept from the folder
-    run = start(config.tracking, config.name, state.run_id, parent, state.key)
+    run = start(config.tracking, config.name, state.run_id, parent, state.key, folder)
     state.run_id = run.run_id or state.run_id
     try:
         if is_first():
@@ -270,11 +270,11 @@ def _record(run: Run, row: dict[str, float], reading: Reading) -> None:
 
 
 def attempt(send: Callable[[], None]) -> None:
-    """A store that fails in the middle costs its record, not the training: all of it is in the run's folder too."""
+    """A disk that refuses what is to wait for the store costs the record, not the training."""
     try:
         send()
     except TrackingError as error:
-        say(f"not recorded in MLflow: {error}")
+        say(f"not recorded for MLflow: {error}")
 
 
 def _finish(
@@ -315,7 +315,6 @@ def _test(config: Config, folder: Path, data: Ingested, run: Run, device: torch.
 
 def _publish(folder: Path, run: Run) -> None:
     """Checkpoint and report to the store."""
-    attempt(run.send)
     for path, place in (
         (folder / "best", CHECKPOINT_FOLDER), (folder / "report", "report"), (folder / "catalog.parquet", "data"),
     ):  # fmt: skip

@@ -35,6 +35,17 @@ ENVIRONMENT = {
 }
 """What MLflow is told before it is imported, unless the user said otherwise: no telemetry, no chatter,
 nothing on stdout (it belongs to results), and about 4 s instead of 4 min until a dead server is reported."""
+SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+SECRET_LENGTH = 8
+"""A shorter one is found in too much that is none."""
+AWAY = (
+    "INTERNAL_ERROR",
+    "TEMPORARILY_UNAVAILABLE",
+    "DEADLINE_EXCEEDED",
+    "REQUEST_LIMIT_EXCEEDED",
+    "RESOURCE_EXHAUSTED",
+)
+"""MLflow's codes for a store that answers in another way later."""
 OFF = "or pass --tracking.enabled false"
 
 
@@ -75,7 +86,10 @@ def artifact_root(uri: str) -> Path | None:
 
 
 def hide_password(text: str) -> str:
-    """Text with the passwords of the addresses in it blanked."""
+    """Text with the passwords of the addresses in it blanked, and MLflow's own from the environment."""
+    for name in SECRETS:
+        if len(secret := os.environ.get(name, "")) >= SECRET_LENGTH:
+            text = text.replace(secret, "***")
     return re.sub(r"(://[^\s:/@]*):[^\s/@]+@", r"\1:***@", text)
 
 
@@ -103,6 +117,7 @@ def connect(uri: str, create: bool = True) -> MlflowClient:
         from mlflow import MlflowClient
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # each retry
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a page of what we say in a line
         with _one_at_a_time(database):
             if database is not None and not (database.exists() and database.stat().st_size):
@@ -124,12 +139,27 @@ def reported(uri: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, OSError) as error:
         text = str(error)
         if "Max retries exceeded" in text or "Connection refused" in text:
-            message = f"no MLflow server answers at {where}; start it, set --tracking.uri, {OFF}"
+            message = (
+                f"no MLflow server answers at {where}; start it, set --tracking.uri, record for later with "
+                f"--tracking.offline true, {OFF}"
+            )
         elif "disk is full" in text or "No space left" in text:
             message = f"{where}: the disk is full; make room there, set --tracking.uri to another place, {OFF}"
         else:
             message = f"{where}: {_one_line(text)}"
         raise TrackingError(message) from error
+
+
+def error_code(error: TrackingError) -> str:
+    """MLflow's code of what `reported` turned into this error; empty for what the system or a driver raised."""
+    return str(getattr(error.__cause__, "error_code", ""))
+
+
+def is_away(error: TrackingError) -> bool:
+    """Whether the store could not answer, rather than refuse: it is worth asking again later."""
+    if error.__cause__ is None or isinstance(error.__cause__, TrackingError | ImportError):
+        return False
+    return (error_code(error) or AWAY[0]) in AWAY
 
 
 def download(uri: str, destination: str | Path, config: TrackingConfig | None = None) -> Path:
@@ -238,4 +268,5 @@ def _one_line(text: str) -> str:
     """The first line that says something, without passwords, at most 300 characters."""
     lines = [line.strip() for line in text.splitlines()]
     first = next((line for line in lines if line and not line.startswith(("#", "The following failures"))), "")
-    return hide_password(first or "unknown failure")[:300]
+    plain = re.sub(r"(https?://[^\s?]+)\?\S+", r"\1", first or "unknown failure")  # a signature of a cloud store
+    return hide_password(plain)[:300]

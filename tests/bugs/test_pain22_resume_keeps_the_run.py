@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,11 @@ time.sleep(600)
 """
 
 
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> TrackingConfig:
     folder = tmp_path_factory.mktemp("resume")
@@ -37,10 +43,14 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> TrackingConfig:
 
 
 @pytest.fixture(scope="module")
-def killed(config: TrackingConfig) -> str:
+def killed(config: TrackingConfig, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Run id of a training that was killed after two epochs."""
     training = subprocess.Popen(
-        [sys.executable, "-c", TRAINING, str(config.uri)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", TRAINING, str(config.uri)],
+        cwd=tmp_path_factory.mktemp("training"),
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert training.stdout is not None
     run_id = training.stdout.readline().strip()
@@ -58,7 +68,6 @@ def test_a_killed_training_goes_on_in_its_run(config: TrackingConfig, killed: st
     assert kept(config, killed).info.status == "RUNNING"
     run = runs.start(config, "another name", run_id=killed)
     assert run.run_id == killed
-    assert run.logged_steps("val.loss") == {1, 2}
     # The last checkpoint was of epoch 1: epoch 2 is trained again, and must not be there twice.
     for epoch in (2, 3, 4):
         run.metrics({"val.loss": 1 / epoch}, epoch)
@@ -82,12 +91,14 @@ def test_two_starts_with_one_id_make_no_second_run(config: TrackingConfig, kille
     first, second = (runs.start(config, "again", run_id=killed) for _ in range(2))
     assert first.run_id == second.run_id == killed
     assert len(client.search_runs([experiment])) == before
+    first.send()
     assert kept(config, killed).info.status == "RUNNING"
 
 
 def test_options_that_changed_are_told_apart(config: TrackingConfig, killed: str) -> None:
     run = runs.start(config, "again", run_id=killed)
     run.params({"epochs": 6, "workers": 2, "patience": 3})
+    run.send()
     data = kept(config, killed).data
     assert data.params == {"epochs": "4", "workers": "2", "patience": "3"}
     assert data.tags["drift.epochs"] == "6"

@@ -27,10 +27,10 @@ def test_trainings_that_start_at_once_make_one_run_each(tmp_path: Path) -> None:
     config = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="together")
     started = []
     for name, rank in (("one", "0"), ("one", "1"), ("two", None)):
-        environment = {key: value for key, value in os.environ.items() if key != "RANK"}
+        environment = {key: value for key, value in os.environ.items() if key != "RANK"} | {"PYTHONPATH": str(ROOT)}
         environment |= {} if rank is None else {"RANK": rank}
         command = [sys.executable, "-c", PROCESS, str(config.uri), name]
-        started.append(subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True))
+        started.append(subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True))
     for process in started:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors

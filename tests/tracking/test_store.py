@@ -82,6 +82,7 @@ def recorded(store: TrackingConfig, tmp_path: Path) -> str:
     (folder / "model.json").write_text("{}")
     run = runs.start(store, "recorded")
     run.artifact(folder, "checkpoint")
+    run.finish()
     assert run.run_id is not None
     return run.run_id
 
@@ -126,7 +127,7 @@ def test_looking_for_a_model_makes_no_store(tmp_path: Path) -> None:
         download("runs:/0123", tmp_path / "there", config)
     with pytest.raises(TrackingError, match="no MLflow store at"):
         runs.start(config, "x", run_id="0123")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.rglob("*")] == ["here"]
 
 
 def test_a_store_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +147,7 @@ def test_a_store_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
             connect(f"sqlite:///{database}")
     assert not database.exists()
     assert connect(f"sqlite:///{database}").search_experiments()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "mlflow.db", "mlflow.db.lock"]
 
 
 def test_a_store_that_cannot_grow_is_one_line_and_goes_on_when_it_can(

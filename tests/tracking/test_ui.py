@@ -18,7 +18,7 @@ import pytest
 
 from pipeline.config import TrackingConfig
 from pipeline.tracking import runs
-from pipeline.tracking.store import store_uri
+from pipeline.tracking.store import connect, store_uri
 from pipeline.tracking.ui import free_port, ui_command
 
 
@@ -88,9 +88,10 @@ def test_the_page_shows_runs_and_artifacts_of_the_store(store: TrackingConfig, t
         again.metrics({"val.top1": 0.5}, step=3)
         again.metrics({"val.top1": 0.75}, step=4)
         again.text("far", "notes/far.txt")
-        assert again.logged_steps("val.top1") == {3, 4}
         again.finish()
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["log"]
+    history = connect(store_uri(store)).get_metric_history(run.run_id or "", "val.top1")
+    assert [(entry.step, entry.value) for entry in history] == [(3, 0.875), (4, 0.75)]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["here", "log"]
 
 
 def test_the_command_listens_on_this_machine_alone_and_hides_the_store() -> None:

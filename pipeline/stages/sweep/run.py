@@ -64,6 +64,8 @@ def sweep(
     metric, minimise = objective(config)
     if register_as and not config.base.tracking.enabled:
         raise ConfigError("--register needs an MLflow store; set --base.tracking.enabled true")
+    if register_as and config.base.tracking.offline:
+        raise ConfigError("--register needs an MLflow store that answers; set --base.tracking.offline false")
     if alias and not register_as:
         raise ConfigError("--alias names a version in the registry; give --register NAME too")
     folder = Path(out or Path("runs") / config.name)
@@ -147,7 +149,7 @@ class _Sweep:
         self.queue.extend(self.study.unfinished())
         if over or self.queue:
             say(f"going on with the sweep in {self.folder} after {over} trials")
-        self.tracked = start(self.config.base.tracking, self.config.name, self.study.run_id)
+        self.tracked = start(self.config.base.tracking, self.config.name, self.study.run_id, folder=self.folder)
         self.study.run_id = self.tracked.run_id
         varied = {f"space.{name}": given for name, given in self.config.space.items()}
         named = ("trials", "sampler", "pruner", "seed")
