@@ -77,7 +77,8 @@ class Delivery:
             code = error_code(error)
             self._called_bad = self._called_bad + 1 if code == "BAD_REQUEST" else 0
             removed = "'active' state" in str(error)
-            if (code == "INVALID_PARAMETER_VALUE" and not removed) or self._called_bad >= DOUBTFUL:
+            bad = self._called_bad >= DOUBTFUL and self._works()
+            if bad or (code == "INVALID_PARAMETER_VALUE" and not removed):
                 raise RefusedError(str(error)) from error
             raise
         self._called_bad = 0
@@ -94,6 +95,14 @@ class Delivery:
         """
         with reported(self.uri):
             return self._store().get_run(self.run_id)
+
+    def _works(self) -> bool:
+        """Whether the store answers a request that cannot be wrong."""
+        try:
+            self.run()
+        except TrackingError:
+            return False
+        return True
 
     def _forget(self) -> None:
         """Nobody knows what the store took of the last request."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.config import TrackingConfig
 from pipeline.errors import TrackingError
-from pipeline.tracking.delivery import Delivery, RefusedError
+from pipeline.tracking.delivery import DOUBTFUL, Delivery, RefusedError
 from pipeline.tracking.outbox import Outbox, glance
-from pipeline.tracking.store import hide_password, store_uri
+from pipeline.tracking.store import error_code, hide_password, store_uri
+
+PAUSE = 0.2
+"""Seconds between two tries of a request that the store calls bad."""
 
 
 @dataclass
@@ -78,9 +82,18 @@ def resend(folder: Path, uri: str | None, advance: Callable[[int], None], away: 
 
 
 def _one(delivery: Delivery, outbox: Outbox, result: Resent, advance: Callable[[int], None]) -> None:
-    """One request."""
+    """One request; one that is called bad is tried again, see `delivery.DOUBTFUL`."""
     try:
-        count = delivery.deliver(outbox)
+        for tried in range(1, DOUBTFUL + 1):
+            try:
+                count = delivery.deliver(outbox)
+                break
+            except RefusedError:
+                raise
+            except TrackingError as error:
+                if error_code(error) != "BAD_REQUEST" or tried == DOUBTFUL:
+                    raise
+                time.sleep(PAUSE)
         result.sent += count
         advance(count)
     except RefusedError as error:

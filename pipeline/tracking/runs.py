@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,10 @@ class MlflowRun:
         self._outbox, self._delivery, self._key, self._offline = outbox, delivery, key, offline
         self._sender = Sender(outbox, delivery)
         self._steps: dict[str, set[int]] = {}
+        """Of each metric, those that need not be recorded again; what the store has, `Delivery` knows."""
+        for entry in outbox.front(outbox.waiting):
+            if entry["do"] == "metrics":
+                self._note_steps(entry["values"], entry["step"])
         self._mutex = threading.Lock()
 
     @property
@@ -68,8 +72,7 @@ class MlflowRun:
         """See `Run.metrics`."""
         with self._mutex:
             fresh = {key: float(value) for key, value in values.items() if step not in self._steps.get(key, ())}
-            for key in fresh:
-                self._steps.setdefault(key, set()).add(step)
+            self._note_steps(fresh, step)
         if fresh:
             self._append("metrics", values=fresh, step=int(step), time=_now())
 
@@ -128,6 +131,10 @@ class MlflowRun:
             _open.pop(self._outbox.folder, None)
             self._outbox.release(remove=not self._outbox.waiting)
             return True
+
+    def _note_steps(self, metrics: Iterable[str], step: int) -> None:
+        for key in metrics:
+            self._steps.setdefault(key, set()).add(step)
 
     def _append(self, do: str, **what: Any) -> None:
         self._outbox.append(do, **what)

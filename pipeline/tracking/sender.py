@@ -82,7 +82,8 @@ class Sender:
     def then(self, do: Callable[[], bool] | None) -> None:
         """What to do when nothing waits any more; if it says True, this was all."""
         self._then = do
-        self.wake()
+        if do is not None:
+            self.wake()
 
     def end(self) -> None:
         """Stop; nothing waits. Returns when the thread touches the outbox no more."""
