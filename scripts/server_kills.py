@@ -28,6 +28,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,8 @@ class Server:
     def kill(self) -> None:
         """SIGKILL to all of its processes."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
 
@@ -224,7 +226,11 @@ def compared(place: Path, kills: int, seed: int) -> dict[str, Any]:
         found = [facts(server.address, name, place / name / "run") for name in ("undisturbed", "killed")]
     finally:
         server.kill()
-    different = [name for name in found[0] if found[0][name] != found[1][name]]
+    different = []
+    for name, (one, other) in ((name, (found[0][name], found[1][name])) for name in found[0]):
+        parts = one.keys() | other.keys() if isinstance(one, dict) else ()
+        different += [f"{name} {part}" for part in parts if one.get(part) != other.get(part)]
+        different += [name] if one != other and not parts else []
     different += [f"file {name}" for one in found for name, same in one["files"].items() if not same]
     if synced[0]["left"] or synced[1]["sent"] or list(place.rglob("outbox")):
         different.append("something waits still")

@@ -42,7 +42,7 @@ from pipeline.stages.resume import TrainingState, save_state
 from pipeline.stages.run_folder import RESULT, clear, forget_state, locked, opened, recorded, rooted
 from pipeline.stages.target_notes import target_notes
 from pipeline.tracking.runs import Run, end_early, start
-from pipeline.tracking.store import CHECKPOINT_FOLDER
+from pipeline.tracking.store import CHECKPOINT_FOLDER, load_ahead
 
 LIBRARIES = ("torch", "torchvision", "opencv-python", "albumentations", "mlflow", "video-lstm")
 
@@ -144,6 +144,7 @@ def _train_in(
     on_epoch: EpochHook | None,
     test: bool,
 ) -> Trained:
+    load_ahead(config.tracking)
     data = ingest(config.data, policy=Policy(config.limits, config.video.partial), task=config.task)
     check_data(data, config.data)
     test = test and bool((data.table["split"] == "test").any())

@@ -9,8 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -30,6 +33,7 @@ ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
@@ -99,6 +103,22 @@ def prepare_environment() -> None:
         os.environ.setdefault(key, value)
 
 
+def load_ahead(config: TrackingConfig) -> None:
+    """Import MLflow beside other work, if it will be used: it takes a second or two. `connect` waits for it."""
+    if config.enabled and os.environ.get("RANK", "0") == "0" and "mlflow" not in sys.modules and not _loading:
+        prepare_environment()
+        _loading.append(threading.Thread(target=_load, name="mlflow-import", daemon=True))
+        _loading[0].start()
+
+
+_loading: list[threading.Thread] = []
+
+
+def _load() -> None:
+    with suppress(Exception):  # whoever uses it finds out
+        import_module("mlflow")
+
+
 def connect(uri: str, create: bool = True) -> MlflowClient:
     """A client of the store, which is made if it is a SQLite file that does not exist yet.
 
@@ -110,6 +130,8 @@ def connect(uri: str, create: bool = True) -> MlflowClient:
         TrackingError: the store cannot be used.
     """
     prepare_environment()
+    for thread in _loading:
+        thread.join()
     database = sqlite_path(uri)
     if database is not None:
         _check_database(database, create)
