@@ -9,7 +9,7 @@ import subprocess
 from pipeline.config import TrackingConfig
 from pipeline.errors import TrackingError
 from pipeline.stages.progress import say
-from pipeline.tracking.store import sqlite_path, store_uri
+from pipeline.tracking.store import hide_password, sqlite_path, store_uri
 from pipeline.tracking.ui import free_port, ui_command
 
 
@@ -21,14 +21,14 @@ def serve(config: TrackingConfig, host: str, port: int) -> None:
     """
     uri = store_uri(config)
     if uri.startswith(("http://", "https://")):
-        say(f"the store is a server; its page is at {uri}")
+        say(f"the store is a server; its page is at {hide_password(uri)}")
         return
     database = sqlite_path(uri)
     if database is not None and not database.exists():
         raise TrackingError(f"no store at {database} yet; run video-lstm train first, or set --uri")
     chosen = free_port(port, host)
     command, environment = ui_command(uri, host, chosen)
-    say(f"MLflow UI on {uri}: http://{host}:{chosen}  (Ctrl-C ends it)")
+    say(f"MLflow UI on {hide_password(uri)}: http://{host}:{chosen}  (Ctrl-C ends it)")
     # a session of its own, so that the server and the workers it starts can be ended together
     with subprocess.Popen(command, env=environment, start_new_session=True) as server:
         try:

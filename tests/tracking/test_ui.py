@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from pipeline.cli import main
 from pipeline.config import TrackingConfig
 from pipeline.tracking import runs
 from pipeline.tracking.store import connect, store_uri
@@ -114,3 +116,30 @@ def test_a_taken_port_is_not_chosen() -> None:
         other = free_port(port)
         assert other != port
     assert free_port(other) == other
+
+
+def test_the_page_of_a_server_is_named_without_its_password(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["ui", "--uri", "https://me:s3cret@host:5000"])
+    assert capsys.readouterr().err.strip() == "the store is a server; its page is at https://me:***@host:5000"
+
+
+def test_a_store_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["ui", "--uri", f"sqlite:///{tmp_path}/none.db"])
+    assert ended.value.code == 2 and "run video-lstm train first, or set --uri" in capsys.readouterr().err
+
+
+def test_what_is_said_of_a_database_hides_its_password(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-c", "raise SystemExit(3)"]
+    monkeypatch.setattr("pipeline.stages.ui.ui_command", lambda *_: (command, dict(os.environ)))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SystemExit):
+            main(["ui", "--uri", "postgresql://me:s3cret@host/db", "--port", str(port)])
+    said = capsys.readouterr().err
+    assert "MLflow UI on postgresql://me:***@host/db: http://127.0.0.1:" in said and f":{port} " not in said
+    assert "the MLflow server ended with code 3" in said
