@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.model.branch import Branch
 from pipeline.model.cells.steps import Layer, reverse
-from pipeline.model.classifier import Classifier
+from pipeline.model.classifier import Classifier, fuse
 from pipeline.model.encoder import Encoder
 from pipeline.model.folding import fold, fold_graph
 from pipeline.model.plain.cells import LOWEST, Part, PlainLayer, States, plain_layer
@@ -71,7 +71,11 @@ class PlainHead(nn.Module):
 
     def __init__(self, model: Classifier) -> None:
         super().__init__()
-        self.model = model
+        # of the model no more than this, or its encoders would be written along
+        self.numeric = model.numeric
+        if model.numeric:
+            self.register_buffer("target_mean", model.target_mean.clone())
+            self.register_buffer("target_std", model.target_std.clone())
         self.branches = nn.ModuleDict(
             {name: _PlainBranch(cast(Branch, model.branches[name])) for name in model.streams}
         )
@@ -82,7 +86,7 @@ class PlainHead(nn.Module):
 
     def forward(self, features: Tensors, lengths: Tensor) -> Tensor:
         """Features per stream (B, T, D) and lengths int64 (B), 1..T, to logits or numbers, (B, K) or (B, T, K)."""
-        return self.model.combine({name: branch(features[name], lengths) for name, branch in self.branches.items()})
+        return self._combine({name: branch(features[name], lengths) for name, branch in self.branches.items()})
 
     def step(self, features: Tensors, state: Tensors) -> tuple[Tensor, Tensors]:
         """One moment, (B, D) per stream, and the state by name, to logits or numbers (B, K) and the new state."""
@@ -92,7 +96,14 @@ class PlainHead(nn.Module):
             own = {part.removeprefix(f"{name}."): x for part, x in state.items() if part.startswith(f"{name}.")}
             answers[name], left = cast(_PlainBranch, branch).step(features[name], own)
             after |= {f"{name}.{part}": x for part, x in left.items()}
-        return self.model.combine(answers), {name: after[name] for name in self.states}
+        return self._combine(answers), {name: after[name] for name in self.states}
+
+    def _combine(self, answers: Tensors) -> Tensor:
+        """As `Classifier.combine`."""
+        if not self.numeric:
+            return fuse(answers)
+        mean, std = cast(Tensor, self.target_mean), cast(Tensor, self.target_std)
+        return torch.stack(list(answers.values())).mean(0) * std + mean
 
     def start(self, batch: int) -> Tensors:
         """The state of clips that begin."""

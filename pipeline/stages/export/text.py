@@ -15,10 +15,11 @@ def export_text(result: Exported) -> str:
         cells = [f"{differences[name][kind]:.1e}" if kind in differences.get(name, {}) else "" for kind in kinds]
         lines.append(f"{name:<14}{format_size(size):>9}" + "".join(f"{cell:>15}" for cell in cells))
     lines += [f"no {name}: {why}" for name, why in result.left_out.items()]
-    counts = ", ".join(
-        f"{len(found)} {kind} of {min(found)} to {max(found)} moments" for kind, found in result.parity.lengths.items()
+    counts = " and ".join(
+        f"{len(found)} {kind} clips of {min(found)} to {max(found)} moments"
+        for kind, found in result.parity.lengths.items()
     )
-    lines.append(f"largest difference from the checkpoint on {counts} clips: {result.parity.worst():.1e}")
+    lines.append(f"largest difference from the checkpoint on {counts}: {result.parity.worst():.1e}")
     if "real" not in kinds:
         lines.append("no real clips were compared: the training's are not there; --clips names some")
     lines.append(f"written to {result.folder}; export.json says what goes in and what comes out")
