@@ -8,12 +8,11 @@ from filelock import FileLock
 
 from pipeline.config.folders import cache_dir
 from pipeline.errors import CheckpointError
+from pipeline.stages.cache import EXPORTS
 from pipeline.stages.export.engine import CARD, FORMAT, read_card, require
 from pipeline.stages.export.run import export
 from pipeline.stages.predict import Predictor
 from pipeline.stages.progress import say
-
-FOLDER = "exports"
 
 
 def exported(predictor: Predictor) -> Path:
@@ -38,7 +37,7 @@ def exported(predictor: Predictor) -> Path:
 
 def exports_folder() -> Path:
     """Where the graphs of all checkpoints are."""
-    return Path(cache_dir()) / FOLDER
+    return Path(cache_dir()) / EXPORTS
 
 
 def _whole(place: Path) -> bool:
