@@ -30,6 +30,7 @@ _WHERE = {
     "cross_validate": ("pipeline.stages.cross_validate", "cross_validate"),
     "evaluate": ("pipeline.stages.evaluate", "evaluate"),
     "classify": ("pipeline.stages.classify", "classify"),
+    "export": ("pipeline.stages.export.run", "export"),
     "load": ("pipeline.stages.models", "load_model"),
     "Predictor": ("pipeline.stages.predict", "Predictor"),
     "UserError": ("pipeline.errors", "UserError"),
@@ -42,6 +43,7 @@ __all__ = [
     "classify",
     "cross_validate",
     "evaluate",
+    "export",
     "ingest",
     "load",
     "load_config",
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from pipeline.stages.classify import classify
     from pipeline.stages.cross_validate import cross_validate
     from pipeline.stages.evaluate import evaluate
+    from pipeline.stages.export.run import export
     from pipeline.stages.ingest import ingest
     from pipeline.stages.models import load_model as load
     from pipeline.stages.predict import Predictor

@@ -63,6 +63,10 @@ class CheckpointError(UserError):
     """A checkpoint that is missing, damaged, or does not belong to what it is used with."""
 
 
+class ExportError(UserError):
+    """A model that cannot be written as a graph, or whose graph does not give the model's numbers."""
+
+
 class WeightsError(UserError):
     """Encoder weights that are not there, are not what they should be, or do not fit the encoder."""
 

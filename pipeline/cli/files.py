@@ -106,7 +106,9 @@ def cache_command(given: list[str]) -> None:
     """Parse, call, print."""
     parser = command_parser("cache", "Show what is kept on disk to save work: features, and findings about files.")
     parser.add_argument("--clear", action="store_true", help="remove all features; they are made again when needed")
-    parser.add_argument("--all", action="store_true", help="with --clear: also the findings about examined files")
+    parser.add_argument(
+        "--all", action="store_true", help="with --clear: also the findings about files, and ONNX graphs"
+    )
     parser.add_argument(
         "--limit", type=str | None, default=None, help="size such as 5GB: remove what was not used for longest above it"
     )

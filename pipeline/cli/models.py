@@ -49,6 +49,10 @@ def classify_command(given: list[str]) -> None:
     )
     parser.add_argument("--out", type=Path | None, default=None, help="table: .csv, .jsonl or .parquet; unset: stdout")
     parser.add_argument("--top_k", type=PositiveInt, default=5, help="classes named per file")
+    parser.add_argument(
+        "--engine", choices=["torch", "onnx"], default="torch",
+        help="what runs the network; onnx: ONNX Runtime, on a MODEL or a folder that export wrote, see docs/export.md",
+    )  # fmt: skip
     add_reading(parser, "accept")
     add_json(parser)
     options = guarded(parser, given)
@@ -57,7 +61,13 @@ def classify_command(given: list[str]) -> None:
     from pipeline.stages.models import load_model
     from pipeline.stages.reports import classify_text
 
-    predictor = load_model(options.MODEL, options.device, TrackingConfig(uri=options.uri))
+    tracking = TrackingConfig(uri=options.uri)
+    if options.engine == "onnx":
+        from pipeline.stages.export.predictor import load_onnx
+
+        predictor = load_onnx(options.MODEL, options.device, tracking)
+    else:
+        predictor = load_model(options.MODEL, options.device, tracking)
     policy = Policy(LimitsConfig(**vars(options.limits)), options.video.partial)
     result = classify(predictor, options.SOURCE, options.out, options.top_k, options.workers, policy)
     value = {"rows": result.rows, "ok": result.ok, "failed": result.failed, "out": result.out}

@@ -12,6 +12,9 @@ from pipeline.data.features import LIMIT, FeatureStore, parse_size
 from pipeline.data.findings import NAME
 from pipeline.errors import ConfigError, DataError
 
+EXPORTS = "exports"
+"""Folder, in the cache folder, of the graphs that `--engine onnx` runs."""
+
 
 @dataclass(frozen=True)
 class Cache:
@@ -23,7 +26,8 @@ class Cache:
         oldest, newest: seconds since 1970 in which a feature was last used, to ten minutes; None where there is none.
         limit: size at which the least recently used features are removed.
         findings: size of what is remembered about files that were examined.
-        removed, freed: features removed by this call, and what they took, findings included.
+        exports: size of the ONNX graphs of `--engine onnx`.
+        removed, freed: features removed by this call, and what they took, findings and graphs included.
     """
 
     folder: str
@@ -33,6 +37,7 @@ class Cache:
     newest: float | None
     limit: int
     findings: int
+    exports: int = 0
     removed: int = 0
     freed: int = 0
 
@@ -42,7 +47,7 @@ def manage_cache(clear: bool = False, everything: bool = False, limit: str | Non
 
     Args:
         clear: remove all features, those that a training is reading included.
-        everything: with `clear`, also what is remembered about examined files.
+        everything: with `clear`, also what is remembered about examined files, and the graphs of `--engine onnx`.
         limit: a size such as 5GB: remove the least recently used features above it; those used within the hour stay.
 
     Raises:
@@ -63,6 +68,7 @@ def manage_cache(clear: bool = False, everything: bool = False, limit: str | Non
         if wanted is not None:
             removed, freed = store.trim(wanted)
         if clear and everything:
+            known += _files(folder / EXPORTS)
             before = _size(known)
             for path in known:
                 path.unlink(missing_ok=True)
@@ -78,6 +84,7 @@ def manage_cache(clear: bool = False, everything: bool = False, limit: str | Non
         usage.newest,
         store.limit,
         _size(known),
+        _size(_files(folder / EXPORTS)),
         removed,
         freed,
     )
@@ -92,6 +99,8 @@ def cache_text(cache: Cache) -> str:
         lines.append(f"last use  {_ago(cache.oldest)} the oldest, {_ago(cache.newest)} the newest")
     if cache.findings:
         lines.append(f"findings  {format_size(cache.findings)} about files that were examined")
+    if cache.exports:
+        lines.append(f"exports   {format_size(cache.exports)} of ONNX graphs")
     if cache.removed or cache.freed:
         lines.append(f"removed   {cache.removed} clip views, {format_size(cache.freed)} in all")
     return "\n".join(lines)
@@ -113,6 +122,10 @@ def _ago(moment: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {name} ago"
     return "just now"
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def _size(paths: list[Path]) -> int:

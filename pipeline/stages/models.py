@@ -52,4 +52,6 @@ def _find(name: str, folder: str, tracking: TrackingConfig | None) -> Path:
         raise CheckpointError(f"{name}: no such checkpoint; MODEL is a checkpoint folder, runs:/... or models:/...")
     if (found / FOLDS).exists():
         raise CheckpointError(f"{name} holds a model per fold; name one of them, such as {found / 'fold-1'}")
+    if (found / "export.json").exists():
+        raise CheckpointError(f"{name} is an export, which PyTorch does not load; classify it with --engine onnx")
     return found / "best" if not (found / "model.json").exists() and (found / "best").is_dir() else found

@@ -58,6 +58,16 @@ def test_what_it_holds(folder: Path) -> None:
     assert "about files that were examined" in text and "removed" not in text
 
 
+def test_graphs_of_the_engine_onnx_are_counted_and_go_with_all(folder: Path) -> None:
+    place = folder / "exports" / "digest-1"
+    place.mkdir(parents=True)
+    (place / "head.onnx").write_bytes(b"0" * 2000)
+    assert manage_cache().exports == 2000 and "exports   2 KB of ONNX graphs" in cache_text(manage_cache())
+    assert manage_cache(clear=True).exports == 2000
+    cleared = manage_cache(clear=True, everything=True)
+    assert (cleared.exports, cleared.freed) == (0, 2000)
+
+
 def test_a_limit_removes_the_oldest_once(folder: Path) -> None:
     size = fill(3)
     cache = manage_cache(limit=f"{2 * size}")
