@@ -65,7 +65,7 @@ def test_the_difference_is_antisymmetric(clips: list[tuple[bool, bool, str]]) ->
     groups = [clip[2] for clip in clips]
     one, other = difference(a, b, groups, 200), difference(b, a, groups, 200)
     assert one["difference"] == pytest.approx(-other["difference"])
-    assert one["difference"] == pytest.approx((a[:, 0].mean() - b[:, 0].mean()))
+    assert one["difference"] == pytest.approx(a[:, 0].mean() - b[:, 0].mean())
     if one["difference_low"] is not None:
         assert one["difference_low"] == pytest.approx(-other["difference_high"], abs=1e-9)
         assert one["difference_low"] <= one["difference"] + 1e-9
