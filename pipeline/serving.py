@@ -7,12 +7,14 @@ is in `pipeline.stages.serve`.
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Any
 
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
+warnings.filterwarnings("ignore", message=".*type hints.*")  # they would make it take other inputs than the signature's
 COLUMNS = ("video", "content", "name")
 """Of the input; a row has a video, or its content."""
 
@@ -28,7 +30,7 @@ class VideoModel(PythonModel):  # type: ignore[misc]
 
         self.server = VideoServer.of(context.artifacts["checkpoint"])
 
-    def predict(  # type: ignore[no-untyped-def]  # a type hint would make MLflow take other inputs than the signature's
+    def predict(  # type: ignore[no-untyped-def]
         self, context, model_input, params: dict[str, Any] | None = None
     ):
         """A dictionary for each row of `model_input`, a table with the columns `video`, or `content` and `name`."""
