@@ -41,7 +41,8 @@ class VideoModel(PythonModel):  # type: ignore[misc]
                 f"top_k is {top_k}, min_probability {least}: top_k must be 1 or more, min_probability from 0 to 1"
             )
         columns = [model_input[name] if name in model_input else [None] * len(model_input) for name in COLUMNS]
-        return [self.server.answer(*row, top_k, least) for row in zip(*columns, strict=True)]
+        rows = zip(*columns, strict=True)
+        return [self.server.answer(video, content, name, top_k, least) for video, content, name in rows]
 
 
 set_model(VideoModel())

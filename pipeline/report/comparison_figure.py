@@ -25,7 +25,7 @@ def comparison_figure(found: dict[str, Any], path: str | Path) -> None:
     """
     figure = new_figure(9.6, 3.4)
     grid = figure.add_gridspec(1, 2, width_ratios=(1.15, 1))
-    left, right = (figure.add_subplot(cell) for cell in grid)
+    left, right = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
     names = [shortened(found[side]["name"], ENOUGH) for side in "ab"]
     title = TITLES[found["score"]]
     if found["counts"]:

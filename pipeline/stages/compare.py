@@ -116,7 +116,8 @@ def _compared(
         one, other = (found[index] for found in answers)
         if one is not None and other is not None:
             pairs.append((index, one, other))
-    values = [np.array([clip_score(task, pair[side][0]) for pair in pairs]).reshape(-1, 2) for side in (1, 2)]
+    tracks = [[one[0] for _, one, _ in pairs], [other[0] for _, _, other in pairs]]
+    values = [np.array([clip_score(task, track) for track in side]).reshape(-1, 2) for side in tracks]
     known = np.array([bool(x[1] and y[1]) for x, y in zip(*values, strict=True)], dtype=bool)
     if not known.any():
         raise DataError(f"no clip has both an answer of each model and a target: {len(failed)} clips failed")

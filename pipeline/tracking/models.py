@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-import pipeline
 from pipeline.tracking.store import CHECKPOINT_FOLDER, prepare_environment
 
 if TYPE_CHECKING:
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
     from mlflow.models import ModelSignature
 
+ROOT = Path(__file__).resolve().parents[1]
+"""This package."""
 NAME = "model"
 """Of the LoggedModel of a run: `runs:/ID/model` is its address."""
 CHECKPOINT = f"artifacts/{CHECKPOINT_FOLDER}"
@@ -76,7 +77,7 @@ def build(folder: Path, checkpoint: Path, task: str, example: bytes, facts: dict
 
     shutil.copytree(checkpoint, folder / CHECKPOINT, ignore=shutil.ignore_patterns(".*"))
     _zip_code(folder / CODE)
-    shutil.copy(Path(pipeline.__file__).with_name(SERVING), folder / SERVING)
+    shutil.copy(ROOT / SERVING, folder / SERVING)
     model = Model(signature=_signature(task), saved_input_example_info=_write_example(folder, example), metadata=facts)
     _write_requirements(folder)
     artifacts = {name: {"path": path, "uri": path} for name, path in (("checkpoint", CHECKPOINT), ("code", CODE))}
@@ -187,10 +188,9 @@ def _write_requirements(folder: Path) -> None:
 
 def _zip_code(path: Path) -> None:
     """The code of this package, without what only pages need."""
-    root = Path(pipeline.__file__).parent
-    files = [file for kind in ("*.py", "*.c") for file in sorted(root.rglob(kind))]
+    files = [file for kind in ("*.py", "*.c") for file in sorted(ROOT.rglob(kind))]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
         for file in files:
-            name = zipfile.ZipInfo(f"{root.name}/{file.relative_to(root).as_posix()}", EPOCH)
+            name = zipfile.ZipInfo(f"{ROOT.name}/{file.relative_to(ROOT).as_posix()}", EPOCH)
             name.compress_type = zipfile.ZIP_DEFLATED
             packed.writestr(name, file.read_bytes())
