@@ -41,8 +41,8 @@ from pipeline.stages.models import checkpoint_folder, load_model
 from pipeline.stages.serve.folder import built, example_video
 from pipeline.tracking.store import ENVIRONMENT, store_uri
 
-START_SECONDS = 120.0
-REQUEST_SECONDS = 120.0
+START_SECONDS = 180.0
+REQUEST_SECONDS = 300.0
 COMPARED = ("status", "label", "probability", "top_k", "note", "segments", "value", "values")
 
 
@@ -174,7 +174,7 @@ def run(model: str, folder: Path, at_once: int, rounds: int, tracking: TrackingC
     if not files:
         raise SystemExit(f"{folder}: no files")
     rows = expected(model, tracking, files)
-    store, environment = store_uri(tracking), {"VIDEO_LSTM_SERVE_DEVICE": "cpu"}
+    store, environment = store_uri(tracking), {"VIDEO_LSTM_SERVE_DEVICE": "cpu", "VIDEO_LSTM_SERVE_TIMEOUT": "120"}
     with contextlib.ExitStack() as stack:
         uri = model
         if not model.startswith("models:/"):
