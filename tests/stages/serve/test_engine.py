@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.stages.classify import classify
-from pipeline.stages.serve import engine, scratch
+from pipeline.stages.serve import scratch
 from pipeline.stages.serve.engine import VideoServer
 from pipeline.stages.serve.folder import example_video
 from pipeline.stages.serve.settings import Settings, from_environment
@@ -70,13 +70,21 @@ def test_a_decoder_that_crashes_costs_its_row(server: VideoServer, shelf: Path) 
     assert [server.answer(video=str(good))["status"] for _ in range(3)] == ["ok"] * 3
 
 
-def test_a_decoder_that_hangs_is_given_up(predictor: Any, server: VideoServer, shelf: Path) -> None:
+def test_what_takes_too_long_is_given_up_and_the_end_leaves_nothing(
+    predictor: Any, server: VideoServer, shelf: Path
+) -> None:
     hang = sorted(shelf.glob("hang*"))[0]
-    impatient = VideoServer(predictor, Settings(allow=str(shelf), timeout=1, workers=1))
+    threads = threading.active_count()
+    impatient = VideoServer(predictor, Settings(allow=str(shelf), seconds=0.5, timeout=3, workers=1))
     try:
-        assert impatient.answer(video=str(hang))["status"] == "timed out"
+        answer = impatient.answer(content=base64.b64encode(example_video()).decode())
+        assert (answer["status"], answer["note"]) == ("too large", "it lasts 1 s, over 0.5 s")
+        answer = impatient.answer(video=str(hang))
+        assert (answer["status"], answer["note"]) == ("timed out", "after 3 s")
     finally:
         impatient.close()
+    assert threading.active_count() == threads
+    assert not impatient._scratch.folder.exists()
 
 
 def test_what_is_wrong_with_a_row_is_its_status(server: VideoServer, shelf: Path, tmp_path: Path) -> None:
@@ -121,15 +129,6 @@ def test_an_uncertain_answer_has_no_label(server: VideoServer) -> None:
     assert (doubtful["probability"], doubtful["top_k"]) == (sure["probability"], sure["top_k"])
 
 
-def test_a_clip_may_be_too_long(predictor: Any) -> None:
-    server = VideoServer(predictor, Settings(seconds=0.5, workers=1))
-    try:
-        answer = server.answer(content=base64.b64encode(example_video()).decode())
-    finally:
-        server.close()
-    assert (answer["status"], answer["note"]) == ("too large", "it lasts 1 s, over 0.5 s")
-
-
 def test_a_picture_without_a_name_is_one(server: VideoServer, predictor: Any, tmp_path: Path) -> None:
     picture = np.full((32, 48, 3), (40, 50, 200), np.uint8)
     for suffix in (".png", ".jpg", ".bmp", ".webp", ".tif"):
@@ -169,12 +168,3 @@ def test_the_settings_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
             patch.setenv(f"VIDEO_LSTM_SERVE_{name}", value)
             with pytest.raises(ConfigError, match=f"VIDEO_LSTM_SERVE_{name} is '{value}'"):
                 from_environment()
-
-
-def test_a_server_leaves_no_process_and_no_thread(predictor: Any) -> None:
-    before = threading.active_count()
-    server = engine.VideoServer(predictor, Settings(workers=1))
-    assert server.answer(content=base64.b64encode(example_video()).decode())["status"] == "ok"
-    server.close()
-    assert threading.active_count() == before
-    assert not server._scratch.folder.exists()
