@@ -154,8 +154,8 @@ def test_the_run_holds_its_model_report_and_the_skipped_files(example: Any, tmp_
     client = connect(example.uri)
     folder = Path(client.download_artifacts(example.result.run_id, "", str(tmp_path)))
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert {"report/confusion.png", "report/curves.png", "report/per_class.csv", "data/skipped.json", "data/catalog.parquet"} <= names
-    assert {"config.yaml", "data/summary.json"} <= names
+    assert {"report/confusion.png", "report/curves.png", "report/per_class.csv"} <= names
+    assert {"data/skipped.json", "data/catalog.parquet", "config.yaml", "data/summary.json"} <= names
     skipped = json.loads((folder / "data/skipped.json").read_text())
     assert sorted(Path(item["path"]).name for item in skipped) == [f"v_blue_g0{i}_c09.mp4" for i in range(1, 6)]
     model = download(f"runs:/{example.result.run_id}", tmp_path / "model", example.config.tracking)

@@ -123,14 +123,16 @@ class VideoServer:
         self._scratch.close()
 
     @contextmanager
-    def _file(self, video: str, content: str, name: str) -> Iterator[str]:
+    def _file(self, video: str | None, content: str | None, name: str | None) -> Iterator[str]:
         """Where the file of a row lies, while it is read."""
-        if bool(video) == bool(content):
+        if bool(video) == (content is not None):
             raise VideoError("", Reason.NOT_READABLE, "a row needs either video, a path or URL, or content, base64")
-        if content:
-            with self._scratch.file(self._decoded(content), name) as path:
+        if content is not None:
+            with self._scratch.file(self._decoded(content), name or "") as path:
                 yield path
-        elif "://" not in video:
+            return
+        assert video is not None
+        if "://" not in video:
             real = self._allowed.file(video)
             self._check_size(Path(real).stat().st_size)
             yield real
@@ -189,6 +191,6 @@ class VideoServer:
         return Pool(1, self._plan.limits.seconds, self._plan.limits.memory)
 
 
-def _text(value: Any) -> str:
+def _text(value: Any) -> str | None:
     """What a cell of a table holds; an empty one holds None or NaN."""
-    return value.strip() if isinstance(value, str) else ""
+    return value.strip() if isinstance(value, str) else None

@@ -97,6 +97,7 @@ def test_what_is_wrong_with_a_row_is_its_status(server: VideoServer, shelf: Path
         ({"content": "no base64!"}, "not readable", "not base64"),
         ({"content": "A" * 10**6}, "too large", "over 0.5 MB"),
         ({"content": "data:video/mp4;base64,"}, "empty", ""),
+        ({"content": "", "video": None}, "empty", ""),
         ({"video": str(tmp_path / "secret.mp4")}, "not readable", "not allowed"),
         ({"video": f"{shelf}/../{tmp_path.name}/secret.mp4"}, "not readable", "not allowed"),
         ({"video": "file://" + str(shelf / "good.avi")}, "not readable", "not allowed"),
