@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sweep": ("sweep", "try many trainings, test the best one"),
     "evaluate": ("models", "score a model on clips it has not seen"),
     "classify": ("models", "label files into a table"),
+    "compare": ("registry", "compare two models clip by clip"),
+    "register": ("registry", "make a model a version in MLflow's registry"),
     "export": ("export", "write a model as ONNX graphs and a torch.export program"),
     "benchmark": ("training", "show where the time goes and what eases it"),
     "cache": ("files", "show or clear what is kept on disk to save work"),

@@ -118,6 +118,15 @@ def check(folder: str | Path) -> None:
     _check_bits(place / TENSORS, _read_card(place / CARD)[1])
 
 
+def read_card(folder: str | Path) -> Card:
+    """The card alone, without the model.
+
+    Raises:
+        CheckpointError: the folder or a file is missing, or the card is damaged.
+    """
+    return _read_card(_find(Path(folder)) / CARD)[0]
+
+
 def digest(folder: str | Path) -> str:
     """Sha256 (hex) of model.safetensors followed by model.json: names this very model in every result.
 

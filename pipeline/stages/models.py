@@ -41,10 +41,22 @@ def opened_model(name: str | Path, device: str = "auto", tracking: TrackingConfi
         yield load_model(name, device, tracking)
 
 
+@contextmanager
+def checkpoint_folder(name: str | Path, tracking: TrackingConfig | None = None) -> Iterator[Path]:
+    """Where the checkpoint of a MODEL lies, for as long as it is needed.
+
+    Raises:
+        CheckpointError: nothing there.
+        TrackingError: the store does not have it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        yield _find(str(name), folder, tracking)
+
+
 def _find(name: str, folder: str, tracking: TrackingConfig | None) -> Path:
     """Where the checkpoint lies; what the store has is downloaded into `folder`."""
     if name.startswith(STORE_SCHEMES):
-        from pipeline.tracking.store import download
+        from pipeline.tracking.download import download
 
         return download(name, folder, tracking)
     found = Path(name)

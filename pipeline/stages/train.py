@@ -40,9 +40,10 @@ from pipeline.stages.predict import load_predictor
 from pipeline.stages.progress import say
 from pipeline.stages.resume import TrainingState, save_state
 from pipeline.stages.run_folder import RESULT, clear, forget_state, locked, opened, recorded, rooted
+from pipeline.stages.serve.folder import log_model
 from pipeline.stages.target_notes import target_notes
 from pipeline.tracking.runs import Run, end_early, start
-from pipeline.tracking.store import CHECKPOINT_FOLDER, load_ahead
+from pipeline.tracking.store import load_ahead
 
 LIBRARIES = ("torch", "torchvision", "opencv-python", "albumentations", "mlflow", "video-lstm")
 
@@ -315,10 +316,9 @@ def _test(config: Config, folder: Path, data: Ingested, run: Run, device: torch.
 
 
 def _publish(folder: Path, run: Run) -> None:
-    """Checkpoint and report to the store."""
-    for path, place in (
-        (folder / "best", CHECKPOINT_FOLDER), (folder / "report", "report"), (folder / "catalog.parquet", "data"),
-    ):  # fmt: skip
+    """Model and report to the store."""
+    attempt(lambda: log_model(folder / "best", run))
+    for path, place in ((folder / "report", "report"), (folder / "catalog.parquet", "data")):
         attempt(lambda path=path, place=place: run.artifact(path, place))  # type: ignore[misc]
 
 

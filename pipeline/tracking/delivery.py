@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import TrackingError
+from pipeline.tracking import models
 from pipeline.tracking.outbox import Entry, Outbox
 from pipeline.tracking.store import artifact_root, connect, error_code, hide_password, reported
 
@@ -53,6 +54,7 @@ class Delivery:
         self._params: dict[str, str] | None = None
         self._recorded: set[str] | None = None
         self._steps: dict[str, set[int]] = {}
+        self._model_id: str | None = None
         self._called_bad = 0
 
     def deliver(self, outbox: Outbox) -> int:
@@ -106,7 +108,7 @@ class Delivery:
 
     def _forget(self) -> None:
         """Nobody knows what the store took of the last request."""
-        self._params, self._recorded, self._steps = None, None, {}
+        self._params, self._recorded, self._steps, self._model_id = None, None, {}, None
 
     def _store(self, create: bool = False) -> MlflowClient:
         if self._client is None:
@@ -138,11 +140,11 @@ class Delivery:
                 self._metrics_and_tags([entry])
             case "dataset":
                 self._dataset(entry)
-            case "file":
-                if not (path := outbox.path(entry)).exists():
-                    raise RefusedError(f"{path} is gone")
+            case "file" | "model_file":
+                self._send_file(entry, outbox)
+            case "model":
                 with reported(self.uri):
-                    self._store().log_artifact(self.run_id, str(path), entry["place"])
+                    models.finish(self._store(), self._model(), entry["facts"])
             case "finish":
                 with reported(self.uri):
                     self._store().set_terminated(self.run_id, entry["status"], entry["time"])
@@ -153,7 +155,7 @@ class Delivery:
     def _create(self, entry: Entry) -> None:
         """Make the run, unless it is there."""
         client = self._store(create=True)
-        experiment = _experiment(client, self.uri, entry["experiment"])
+        experiment = experiment_of(client, self.uri, entry["experiment"])
         found = self._of_key(experiment, entry["key"])
         self.existed = found is not None
         if found is None:
@@ -240,6 +242,22 @@ class Delivery:
                 self._store().log_batch(self.run_id, metrics=metrics[:METRIC_BATCH], **some)
                 del metrics[:METRIC_BATCH], (some_params if some_params else some_tags)[:BATCH]
 
+    def _send_file(self, entry: Entry, outbox: Outbox) -> None:
+        """Into the artifacts of the run, or of its model."""
+        if not (path := outbox.path(entry)).exists():
+            raise RefusedError(f"{path} is gone")
+        with reported(self.uri):
+            if entry["do"] == "file":
+                self._store().log_artifact(self.run_id, str(path), entry["place"])
+            else:  # alone in its folder
+                self._store().log_model_artifacts(self._model(), str(path.parent), entry["place"])
+
+    def _model(self) -> str:
+        """Id of the run's model, which is made if there is none."""
+        if self._model_id is None:
+            self._model_id = models.of_run_or_new(self._store(), str(self.run_id))
+        return self._model_id
+
     def _dataset(self, entry: Entry) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -262,7 +280,7 @@ def _together(entries: list[Entry]) -> list[Entry]:
     return group or entries[:1]
 
 
-def _experiment(client: MlflowClient, uri: str, name: str) -> str:
+def experiment_of(client: MlflowClient, uri: str, name: str) -> str:
     """Id of the experiment, made if there is none; another process may make it at the same moment."""
     from mlflow.exceptions import MlflowException
 

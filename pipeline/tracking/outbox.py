@@ -101,13 +101,14 @@ class Outbox:
             self.last += 1
             self._write({"n": self.last, "do": do, **what})
 
-    def append_file(self, source: Path | str, name: str, place: str | None) -> None:
+    def append_file(self, source: Path | str, name: str, place: str | None, do: str = "file") -> None:
         """Keep a file as it is now.
 
         Args:
             source: the file, or the text of one.
             name: of the file.
             place: folder among the run's artifacts; None: at the top.
+            do: what the entry says it is.
 
         Raises:
             TrackingError: the file cannot be read, or see `append`.
@@ -123,7 +124,7 @@ class Outbox:
             except OSError as error:
                 shutil.rmtree(target.parent, ignore_errors=True)
                 raise TrackingError(f"{source if isinstance(source, Path) else name}: {refusal(error)}") from error
-            self.append("file", name=name, place=place)
+            self.append(do, name=name, place=place)
 
     def path(self, entry: Entry) -> Path:
         """Where the file of an entry lies."""

@@ -50,6 +50,9 @@ class Run(Protocol):
     def artifact(self, path: str | Path, artifact_path: str | None = None) -> None:
         """Store a file, or what is in a folder, as it is now, under `artifact_path` (None: at the top)."""
 
+    def model(self, folder: str | Path) -> None:
+        """Store a folder of `models.build` as the run's LoggedModel; one that it has already is replaced."""
+
     def send(self) -> None:
         """Wait until the store has all that was recorded.
 
@@ -84,6 +87,9 @@ class NoRun:
         """Nothing."""
 
     def artifact(self, path: str | Path, artifact_path: str | None = None) -> None:
+        """Nothing."""
+
+    def model(self, folder: str | Path) -> None:
         """Nothing."""
 
     def send(self) -> None:

@@ -19,6 +19,7 @@ from uuid import uuid4
 from pipeline.config import TrackingConfig
 from pipeline.errors import Preempted, TrackingError
 from pipeline.tracking.delivery import KEY, OFFLINE, Delivery
+from pipeline.tracking.models import facts_of
 from pipeline.tracking.outbox import ELSEWHERE, NAME, Outbox, place_of
 from pipeline.tracking.run import NoRun, Run, Status
 from pipeline.tracking.sender import SEND_SECONDS, Sender, tell
@@ -98,6 +99,14 @@ class MlflowRun:
             places = [place for place in (artifact_path, below) if place and place != "."]
             self._outbox.append_file(file, file.name, "/".join(places) or None)
         self._wake()
+
+    def model(self, folder: str | Path) -> None:
+        """See `Run.model`."""
+        folder = Path(folder)
+        for file in sorted(found for found in folder.rglob("*") if found.is_file()):
+            below = file.parent.relative_to(folder).as_posix()
+            self._outbox.append_file(file, file.name, None if below == "." else below, do="model_file")
+        self._append("model", facts=facts_of(folder))
 
     def send(self) -> None:
         """See `Run.send`."""

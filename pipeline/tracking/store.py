@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 CHECKPOINT_FOLDER = "checkpoint"
-"""Artifact folder of a run that holds its checkpoint; what `runs:/ID` alone stands for."""
+"""Folder among the artifacts of a model, and of a run of an earlier version, that holds the checkpoint."""
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -36,6 +36,7 @@ ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 """What MLflow is told before it is imported, unless the user said otherwise: no telemetry, no chatter,
 nothing on stdout (it belongs to results), and about 4 s instead of 4 min until a dead server is reported."""
@@ -182,61 +183,6 @@ def is_away(error: TrackingError) -> bool:
     if error.__cause__ is None or isinstance(error.__cause__, TrackingError | ImportError):
         return False
     return (error_code(error) or AWAY[0]) in AWAY
-
-
-def download(uri: str, destination: str | Path, config: TrackingConfig | None = None) -> Path:
-    """Fetch a model from the store.
-
-    Args:
-        uri: `runs:/ID/FOLDER`, `runs:/ID` (its `checkpoint` folder), `models:/NAME@ALIAS` or
-            `models:/NAME/VERSION`.
-        destination: folder to download into; made if needed.
-        config: which store; None: the default one.
-
-    Returns:
-        The downloaded file or folder, inside `destination`.
-
-    Raises:
-        TrackingError: not such a URI, nothing there, or the store cannot be reached.
-    """
-    run = re.fullmatch(r"runs:/([^/]+)(?:/(.*))?", uri.rstrip("/"))
-    model = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", uri)
-    if run is None and model is None:
-        raise TrackingError(
-            f"'{uri}' names no model; write runs:/ID, runs:/ID/FOLDER, models:/NAME@ALIAS or models:/NAME/VERSION"
-        )
-    store = store_uri(config or TrackingConfig())
-    client = connect(store, create=False)
-    Path(destination).mkdir(parents=True, exist_ok=True)
-    try:
-        with reported(store):
-            if run is not None:
-                folder = run[2] or CHECKPOINT_FOLDER
-                return Path(client.download_artifacts(run[1], folder, str(destination)))
-            assert model is not None
-            return _download_version(client, model[1], model[2], model[3], store, destination)
-    except TrackingError as error:
-        raise TrackingError(f"{uri}: not found ({error})") from error
-
-
-def _download_version(
-    client: MlflowClient,
-    name: str,
-    alias: str | None,
-    version: str | None,
-    store: str,
-    destination: str | Path,
-) -> Path:
-    """Fetch a registered model.
-
-    Its version is looked up with our client, not by MLflow's own `models:/` download: that one opens, and
-    makes, the default store of the current folder beside the store it was told.
-    """
-    from mlflow.artifacts import download_artifacts
-
-    number = client.get_model_version_by_alias(name, alias).version if alias else version
-    source = client.get_model_version_download_uri(name, str(number))
-    return Path(download_artifacts(artifact_uri=source, dst_path=str(destination), tracking_uri=store))
 
 
 def _check_database(database: Path, create: bool) -> None:

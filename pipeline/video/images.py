@@ -26,6 +26,8 @@ VIDEO_SUFFIXES = frozenset(
 )
 """Lower-case suffixes that a folder is searched for; a file named directly may have any suffix."""
 
+_STARTS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"II*\0": ".tif", b"MM\0*": ".tif"}
+
 IMAGE_FOLDER_FPS = 25.0
 """Frames per second a folder of images is taken to have: images carry no time of their own."""
 
@@ -33,6 +35,15 @@ IMAGE_FOLDER_FPS = 25.0
 def suffix(path: str) -> str:
     """The lower-case suffix of a path, with its dot."""
     return os.path.splitext(path)[1].lower()
+
+
+def sniffed_suffix(head: bytes) -> str:
+    """The suffix of the kind of image that a file of unknown name begins like, in 16 bytes; empty: of no image."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return ".webp"
+    if head[:2] == b"BM" and head[6:10] == bytes(4):
+        return ".bmp"
+    return next((suffix for start, suffix in _STARTS.items() if head.startswith(start)), "")
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:

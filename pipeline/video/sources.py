@@ -18,6 +18,10 @@ from pipeline.video.capture import open_capture, unsupported
 from pipeline.video.containers import read_structure
 from pipeline.video.images import IMAGE_SUFFIXES, Images, suffix
 
+PLAYLIST = b"#EXTM3U"
+"""How an HLS playlist begins. FFmpeg would open the files it names: whoever sends one to a server, or puts one into an
+archive, could have any file that the decoding process may read shown as his own."""
+
 
 class Source(Protocol):
     """A source at one of its frames: the first, when it is opened."""
@@ -127,10 +131,12 @@ def _check(path: str) -> None:
         if not stat.S_ISREG(mode):
             raise VideoError(path, Reason.NOT_A_VIDEO, "not a regular file")
         with open(path, "rb") as file:
-            empty = not file.read(1)
+            head = file.read(16)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise VideoError(path, Reason.NOT_FOUND) from error
     except OSError as error:
         raise VideoError(path, Reason.NOT_READABLE, error.strerror or "") from error
-    if empty:
+    if not head:
         raise VideoError(path, Reason.EMPTY)
+    if head.startswith(PLAYLIST):
+        raise VideoError(path, Reason.NOT_A_VIDEO, "a playlist, which names other files")

@@ -23,6 +23,7 @@ from pipeline.errors import CheckpointError, ConfigError, DataError, UserError
 from pipeline.model import checkpoint
 from pipeline.stages import fit, inside, keeper, sources, train
 from pipeline.stages.resume import read_state
+from pipeline.tracking.download import download
 from pipeline.tracking.store import connect
 
 EPOCH_METRICS = {"train/loss", "val/loss", "val/top1", "train/learning_rate", "train/gradient_norm", "time/epoch"}
@@ -149,16 +150,17 @@ def test_looking_inside_changes_no_number(
         assert same(tmp_path / "blind" / kind, example.folder / kind)
 
 
-def test_the_run_holds_checkpoint_report_and_the_skipped_files(example: Any, tmp_path: Path) -> None:
+def test_the_run_holds_its_model_report_and_the_skipped_files(example: Any, tmp_path: Path) -> None:
     client = connect(example.uri)
     folder = Path(client.download_artifacts(example.result.run_id, "", str(tmp_path)))
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert {"checkpoint/model.safetensors", "checkpoint/model.json", "report/confusion.png"} <= names
-    assert {"report/curves.png", "report/per_class.csv", "data/skipped.json", "data/catalog.parquet"} <= names
-    assert {"config.yaml", "data/summary.json"} <= names
+    assert {"report/confusion.png", "report/curves.png", "report/per_class.csv"} <= names
+    assert {"data/skipped.json", "data/catalog.parquet", "config.yaml", "data/summary.json"} <= names
     skipped = json.loads((folder / "data/skipped.json").read_text())
     assert sorted(Path(item["path"]).name for item in skipped) == [f"v_blue_g0{i}_c09.mp4" for i in range(1, 6)]
-    assert checkpoint.digest(folder / "checkpoint") == checkpoint.digest(example.folder / "best")
+    model = download(f"runs:/{example.result.run_id}", tmp_path / "model", example.config.tracking)
+    assert checkpoint.digest(model) == checkpoint.digest(example.folder / "best")
+    assert sum(path.stat().st_size for path in folder.rglob("*.safetensors")) == 0  # the model has it, the run no copy
 
 
 def test_nothing_is_left_of_the_state_to_resume(example: Any) -> None:

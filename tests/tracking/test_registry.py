@@ -6,9 +6,10 @@ import pytest
 
 from pipeline.config import TrackingConfig
 from pipeline.errors import TrackingError
+from pipeline.tracking.download import download
 from pipeline.tracking.registry import register
 from pipeline.tracking.runs import Run, start
-from pipeline.tracking.store import connect, download, store_uri
+from pipeline.tracking.store import connect, store_uri
 
 
 def trained(store: TrackingConfig, folder: Path, text: str) -> Run:
@@ -28,7 +29,7 @@ def test_an_alias_leads_to_the_checkpoint_it_was_given_last(store: TrackingConfi
     assert register(store, "gestures", ids[1], "champion") == "models:/gestures/2"
     assert (download("models:/gestures@champion", tmp_path / "b", store) / "model.json").read_text() == "second"
     assert (download("models:/gestures/1", tmp_path / "c", store) / "model.json").read_text() == "first"
-    assert connect(store_uri(store)).get_model_version("gestures", "1").tags == {"value": "0.5"}
+    assert connect(store_uri(store)).get_model_version("gestures", "1").tags["value"] == "0.5"
 
 
 def test_one_checkpoint_is_one_version(store: TrackingConfig, tmp_path: Path) -> None:

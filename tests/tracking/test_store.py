@@ -10,7 +10,8 @@ import pytest
 from pipeline.config import TrackingConfig
 from pipeline.errors import TrackingError
 from pipeline.tracking import runs
-from pipeline.tracking.store import connect, download, hide_password, reported, sqlite_path, store_uri
+from pipeline.tracking.download import download
+from pipeline.tracking.store import connect, hide_password, reported, sqlite_path, store_uri
 
 
 def test_the_store_is_the_option_then_the_environment_then_the_current_folder(

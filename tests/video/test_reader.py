@@ -270,3 +270,14 @@ def test_what_is_an_image_folder(tmp_path: Path) -> None:
 def test_a_clip_checks_itself(frames: np.ndarray, times: np.ndarray) -> None:
     with pytest.raises(ValueError):
         Clip(frames, times, "x")
+
+
+def test_a_playlist_does_not_show_the_file_that_it_names(data_root: Path, tmp_path: Path) -> None:
+    """FFmpeg follows HLS playlists to any file it may read: one in an archive or in a request would show it."""
+    named = data_root / "zoo/mpeg2.ts"
+    lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:10", "#EXTINF:1,", str(named), "#EXT-X-ENDLIST", ""]
+    for name in ("list.m3u8", "list.mp4", "list"):
+        (tmp_path / name).write_text("\n".join(lines))
+        with pytest.raises(VideoError, match="not a video.*a playlist, which names other files"):
+            probe(str(tmp_path / name))
+    assert len(probe(str(named)).times) > 1

@@ -22,7 +22,6 @@ from pipeline.stages.sweep.process import TrialProcess
 from pipeline.stages.sweep.results import Swept, clear, conclude, values_text
 from pipeline.stages.sweep.space import Dimension, applied, check_fit, check_grid, read_space
 from pipeline.stages.sweep.study import Study, Trial
-from pipeline.tracking.registry import register
 from pipeline.tracking.runs import Run, end_early, start
 
 RESTARTS = 2
@@ -266,7 +265,12 @@ class _Sweep:
         if name is None or best.run_id is None:
             return swept
         tags = {"metric": self.metric, "value": best.value, "sweep.run_id": self.tracked.run_id}
-        return replace(swept, registered=register(self.config.base.tracking, name, best.run_id, alias, tags))
+        from pipeline.stages.register import register_model, registered_text  # with torch, which trials alone need
+
+        tracking, device = self.config.base.tracking, self.config.base.training.device
+        done = register_model(f"runs:/{best.run_id}", name, alias, None, False, tracking, device, tags=tags)
+        say(registered_text(done))
+        return replace(swept, registered=done["model"])
 
     def _task(self, config: Config, folder: Path, slot: int) -> dict[str, Any]:
         return {"config": to_dict(config), "folder": str(folder), "slot": slot, "parallel": self.config.parallel}
