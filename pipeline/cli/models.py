@@ -51,6 +51,10 @@ def classify_command(given: list[str]) -> None:
         "--out", type=Path | None, default=None,
         help="table: .csv, .jsonl or .parquet; the same command goes on with an interrupted one. Unset: stdout",
     )  # fmt: skip
+    parser.add_argument(
+        "--html", type=Path | None, default=None,
+        help="page to look at, .html: pictures, filter, search, failed files with their reasons",
+    )  # fmt: skip
     parser.add_argument("--fresh", action="store_true", help="begin anew, whatever an interrupted run has left")
     parser.add_argument(
         "--precision", choices=["fp32", "bf16"], default="fp32",
@@ -70,8 +74,9 @@ def classify_command(given: list[str]) -> None:
     policy = Policy(LimitsConfig(**vars(options.limits)), options.video.partial)
     result = classify(
         predictor, options.SOURCE, options.out, options.top_k, options.workers, policy, options.fresh,
-        keep=options.out is None,
+        keep=options.out is None, html=options.html,
     )  # fmt: skip
     value = {"rows": result.rows, "ok": result.ok, "failed": result.failed, "out": result.out}
     value |= {"flat": result.flat} if result.flat else {}
+    value |= {"html": result.html} if result.html else {}
     print_result(value | {"reasons": result.reasons}, options.json, classify_text(result))

@@ -52,6 +52,12 @@ def check_suffix(path: str | Path) -> str:
     return suffix
 
 
+def check_page(path: str | Path) -> None:
+    """Raises ConfigError where a page's name does not end in .html: it would be no page to a browser."""
+    if Path(path).suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"{path}: the page is written as .html")
+
+
 def write_results(rows: Iterable[dict[str, Any]], path: str | Path, columns: Sequence[str] = COLUMNS) -> None:
     r"""Write a table of results, one row per input in the order given, with exactly the columns named.
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.data.policy import Policy
 from pipeline.errors import DataError
-from pipeline.report.tables import FLAT, TASK_COLUMNS, check_suffix, write_flat, write_results
+from pipeline.report.tables import FLAT, TASK_COLUMNS, check_page, check_suffix, write_flat, write_results
 from pipeline.stages.distributed import alone
 from pipeline.stages.find import find_files
 from pipeline.stages.journal import Journal, inputs_digest, opened_journal
@@ -43,6 +43,7 @@ class Classified:
     reasons: dict[str, int]
     table: list[Row]
     flat: str | None = None
+    html: str | None = None
 
 
 @dataclass
@@ -74,6 +75,7 @@ def classify(
     policy: Policy | None = None,
     fresh: bool = False,
     keep: bool = True,
+    html: str | Path | None = None,
 ) -> Classified:
     """Let a model answer to files: a label each, segments of labels, a number, or numbers over time.
 
@@ -87,6 +89,7 @@ def classify(
         policy: what a file may cost, and whether a damaged one is labelled; None: as `Predictor.predict`.
         fresh: begin anew, whatever an interrupted run has left.
         keep: return the rows, too; without, memory does not grow with their number.
+        html: page to write as well, see `stages/archive_page`.
 
     Raises:
         DistributedError: several processes were started.
@@ -97,21 +100,26 @@ def classify(
     alone("classify")
     if out is not None:
         check_suffix(out)
+    if html is not None:
+        check_page(html)
+        Path(html).parent.mkdir(parents=True, exist_ok=True)  # before the work, which must not be lost for a folder
     paths = find_files([sources] if isinstance(sources, str | Path) else sources)
     job, tally = _Job(predictor, paths, top_k, workers, policy), _Tally()
     table: list[Row] = []
     flat = None
     if out is None:
         table = [tally.add(row) for row in job.rows()]
+        job.page(table, html)
     else:
         with opened_journal(Path(out), job.key(), fresh) as journal:
             flat = _write(job, journal, tally, out)
+            job.page(journal.rows(), html)
             table = list(journal.rows()) if keep else []
             journal.remove()
     _report(tally, out)
     failed = sum(tally.reasons.values())
-    where = str(out) if out else None
-    return Classified(tally.rows, tally.rows - failed, failed, where, dict(tally.reasons), table, flat)
+    where, page = (str(path) if path else None for path in (out, html))
+    return Classified(tally.rows, tally.rows - failed, failed, where, dict(tally.reasons), table, flat, page)
 
 
 @dataclass(frozen=True)
@@ -131,6 +139,13 @@ class _Job:
             for prediction in self.predictor.predict(self.paths[done:], self.workers, self.policy):
                 yield result_row(prediction, self.predictor, self.top_k)
                 advance(1)
+
+    def page(self, rows: Iterable[Row], html: str | Path | None) -> None:
+        """Write the page of these rows, if one was asked for."""
+        if html is not None:
+            from pipeline.stages.archive_page import write_archive_page
+
+            write_archive_page(rows, Path(html), self.predictor, self.workers, self.policy)
 
     def key(self) -> dict[str, Any]:
         """What decides the rows; neither the number of processes nor the kind of table does."""
