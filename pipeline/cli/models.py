@@ -8,6 +8,7 @@ from jsonargparse.typing import PositiveInt
 
 from pipeline.cli.shared import add_model, add_reading, command_parser
 from pipeline.config import DataConfig, LimitsConfig, TrackingConfig
+from pipeline.errors import ConfigError
 from pipeline.options import add_json, guarded, print_result
 
 SPLITTING = ("val", "test", "split_seed", "allow_leak", "folds", "fold")
@@ -47,7 +48,19 @@ def classify_command(given: list[str]) -> None:
     parser.add_argument(
         "SOURCE", type=str, nargs="+", help="files, folders, globs, list files (.txt, a path a line), image folders"
     )
-    parser.add_argument("--out", type=Path | None, default=None, help="table: .csv, .jsonl or .parquet; unset: stdout")
+    parser.add_argument(
+        "--out", type=Path | None, default=None,
+        help="table: .csv, .jsonl or .parquet; the same command goes on with an interrupted one. Unset: stdout",
+    )  # fmt: skip
+    parser.add_argument(
+        "--html", type=Path | None, default=None,
+        help="page to look at, .html: pictures, filter, search, failed files with their reasons",
+    )  # fmt: skip
+    parser.add_argument("--fresh", action="store_true", help="begin anew, whatever an interrupted run has left")
+    parser.add_argument(
+        "--precision", choices=["fp32", "bf16"], default="fp32",
+        help="of the encoder; bf16, for GPUs alone, moves features by several per cent",
+    )  # fmt: skip
     parser.add_argument("--top_k", type=PositiveInt, default=5, help="classes named per file")
     parser.add_argument(
         "--engine", choices=["torch", "onnx"], default="torch",
@@ -56,20 +69,26 @@ def classify_command(given: list[str]) -> None:
     add_reading(parser, "accept")
     add_json(parser)
     options = guarded(parser, given)
-    from pipeline.data.catalog import Policy
+    from pipeline.data.policy import Policy
     from pipeline.stages.classify import classify
     from pipeline.stages.models import load_model
     from pipeline.stages.reports import classify_text
 
     tracking = TrackingConfig(uri=options.uri)
     if options.engine == "onnx":
+        if options.precision != "fp32":
+            raise ConfigError("the exported graphs compute in fp32; leave out --precision or --engine onnx")
         from pipeline.stages.export.predictor import load_onnx
 
         predictor = load_onnx(options.MODEL, options.device, tracking)
     else:
-        predictor = load_model(options.MODEL, options.device, tracking)
+        predictor = load_model(options.MODEL, options.device, tracking, options.precision)
     policy = Policy(LimitsConfig(**vars(options.limits)), options.video.partial)
-    result = classify(predictor, options.SOURCE, options.out, options.top_k, options.workers, policy)
+    result = classify(
+        predictor, options.SOURCE, options.out, options.top_k, options.workers, policy, options.fresh,
+        keep=options.out is None, html=options.html,
+    )  # fmt: skip
     value = {"rows": result.rows, "ok": result.ok, "failed": result.failed, "out": result.out}
     value |= {"flat": result.flat} if result.flat else {}
+    value |= {"html": result.html} if result.html else {}
     print_result(value | {"reasons": result.reasons}, options.json, classify_text(result))

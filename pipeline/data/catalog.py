@@ -12,8 +12,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,12 +26,13 @@ from pipeline.data.examine import MADE_BY, Job, examine
 from pipeline.data.findings import OK, Finding, Findings, kind_of
 from pipeline.data.layouts import Entry
 from pipeline.data.layouts.entries import printable
+from pipeline.data.policy import Policy
 from pipeline.data.pool import Lost, Pool
 from pipeline.data.target_text import commonest, targets
 from pipeline.data.targets import SLACK
 from pipeline.errors import DataError, Reason
 
-__all__ = ["COLUMNS", "OK", "build", "details", "digest", "read", "summary", "write"]
+__all__ = ["COLUMNS", "OK", "Policy", "build", "details", "digest", "read", "summary", "write"]
 
 COLUMNS = (
     "path", "label", "target", "group", "split", "start", "end", "first", "frames", "duration", "fps", "width",
@@ -49,19 +49,6 @@ COMMIT_EVERY = 64
 
 ROW_GROUP = 1000
 """Rows that are in memory as Python objects, or with their timestamps, at a time."""
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What counts as a usable clip.
-
-    Attributes:
-        limits: what a file may cost, and how short a clip may be.
-        partial: whether a damaged file gives the frames that decode.
-    """
-
-    limits: LimitsConfig = field(default_factory=LimitsConfig)
-    partial: Literal["accept", "reject"] = "reject"
 
 
 def build(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipeline.config import AugmentationConfig, Config, DifferenceConfig, FlowConfig, LimitsConfig, VideoConfig
 from pipeline.data.transforms import transform_clip
 from pipeline.video.cells import cell_means
+from pipeline.video.clip import Clip
 from pipeline.video.difference import difference_grid, difference_image
 from pipeline.video.flow import flow_fields, flow_image
 from pipeline.video.reader import read_frames
@@ -74,6 +75,7 @@ def load_clip(
     seed: int | None = None,
     first: int = 0,
     spent: dict[str, float] | None = None,
+    read: Clip | None = None,
 ) -> ClipInputs:
     """Read one clip.
 
@@ -84,6 +86,7 @@ def load_clip(
         seed: None for evaluation (centred, unchanged); a number for one random training view.
         first: number within the file of the frame that `times` begins with; above 0 for a segment.
         spent: where to note the seconds of each step: decode, transform, flow.
+        read: the frames that `wanted_frames` names, where they were read before.
 
     Returns:
         The inputs, T at most `plan.video.frames` when sampling uniformly.
@@ -94,11 +97,10 @@ def load_clip(
     rng = None if seed is None else np.random.default_rng(seed)
     chosen = choose_frames(times, plan.video, rng)  # the first to draw: `moments` does the same
     names = plan.video.stream_names
-    intervals = {"difference": plan.difference.interval, "flow": plan.flow.interval}
-    earlier = {name: previous_frames(times, chosen, intervals[name]) for name in names if name in intervals}
+    earlier = _earlier(times, chosen, plan)
     wanted = np.unique(np.concatenate([chosen, *earlier.values()]))
     with _noted(spent, "decode"):
-        frames = read_frames(path, wanted + first, times[wanted]).frames
+        frames = (read or read_frames(path, wanted + first, times[wanted])).frames
     now = np.searchsorted(wanted, chosen)
     before = {name: np.searchsorted(wanted, indices) for name, indices in earlier.items()}
 
@@ -121,6 +123,19 @@ def load_clip(
             velocity = _velocity(small[before["flow"]], small[now], times[chosen] - times[earlier["flow"]])
             inputs["flow"] = _flow_input(velocity, plan)
     return ClipInputs(inputs, times[chosen] - times[0])
+
+
+def wanted_frames(times: NDArray[np.float64], plan: Plan) -> NDArray[np.int64]:
+    """Positions of all frames that `load_clip` needs for the plain view of a clip with these times (N,)."""
+    chosen = choose_frames(times, plan.video)
+    return np.unique(np.concatenate([chosen, *_earlier(times, chosen, plan).values()]))
+
+
+def _earlier(times: NDArray[np.float64], chosen: NDArray[np.int64], plan: Plan) -> dict[str, NDArray[np.int64]]:
+    """The frames that the streams of motion start from, for each of them."""
+    intervals = {"difference": plan.difference.interval, "flow": plan.flow.interval}
+    names = [name for name in plan.video.stream_names if name in intervals]
+    return {name: previous_frames(times, chosen, intervals[name]) for name in names}
 
 
 def moments(times: NDArray[np.float64], video: VideoConfig, seed: int | None = None) -> NDArray[np.float64]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from pipeline.data.clip_file import ClipFile
-from pipeline.data.clips import ClipInputs, Plan, load_clip
+from pipeline.data.clips import ClipInputs, Plan, load_clip, wanted_frames
 from pipeline.errors import Reason, VideoError
+from pipeline.video.once import read_once
 from pipeline.video.reader import probe
 
 
@@ -32,7 +34,7 @@ class LoadedClip:
 def load_file(plan: Plan, item: tuple[int, ClipFile, int | None]) -> LoadedClip:
     """Read one clip: its position in the list of files, the file, and the seed of its view (None: evaluation).
 
-    A file whose frames are not known yet is decoded once to find them, and must keep to `plan.limits` and
+    A file whose frames are not known yet is decoded as a whole to find them, and must keep to `plan.limits` and
     `plan.video.partial`; one with known times did so when they were found.
 
     Returns:
@@ -49,13 +51,14 @@ def load_file(plan: Plan, item: tuple[int, ClipFile, int | None]) -> LoadedClip:
 
 
 def _load_unknown(plan: Plan, index: int, file: ClipFile, view: int | None) -> LoadedClip:
-    info = probe(file.path, megapixels=plan.limits.megapixels)
+    once = read_once(file.path, partial(wanted_frames, plan=plan), plan.limits.megapixels) if view is None else None
+    info, read = once or (probe(file.path, megapixels=plan.limits.megapixels), None)
     if info.damage and plan.video.partial == "reject":
         raise VideoError(file.path, Reason.TRUNCATED, info.damage)
     if info.frames < plan.limits.min_frames:
         detail = f"frames: {info.frames}; limits.min_frames is {plan.limits.min_frames}"
         raise VideoError(file.path, Reason.TOO_SHORT, detail)
-    clip = load_clip(file.path, info.times, plan, view)
+    clip = load_clip(file.path, info.times, plan, view, read=read)
     return LoadedClip(index, clip, duration=info.duration, note=info.damage)
 
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from pipeline.data.targets import UNLABELLED, Curve, Segments, Target
+
+if TYPE_CHECKING:  # it takes as long to import as a dozen clips to classify
+    import pandas as pd
 
 Segment = tuple[float, float | None, str]
 """Start and end in seconds after the file's first frame, None: its end; and the class."""

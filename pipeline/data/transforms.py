@@ -1,5 +1,8 @@
 """From decoded frames to square frames of one size: the only place that knows albumentations.
 
+Frames that are only fitted, as all but training's are, go through OpenCV alone, to the bits that albumentations gives:
+importing it takes as long as classifying dozens of clips.
+
 One draw of random numbers per clip, the same for each of its frames. The draw is a function of a seed alone, so it
 does not depend on which worker makes it (an albumentations pipeline that is merely copied into workers draws the same
 numbers in each of them).
@@ -9,14 +12,16 @@ from __future__ import annotations
 
 import warnings
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import albumentations as A
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import AugmentationConfig
+
+if TYPE_CHECKING:
+    import albumentations as A
 
 Fit = Literal["stretch", "crop", "pad"]
 Key = tuple[float, float, float, float, float]
@@ -41,10 +46,38 @@ def transform_clip(
     Returns:
         uint8 (T, size, size, 3), RGB.
     """
-    shrinking = min(frames.shape[1:3]) >= size
-    pipeline_ = _compose(size, fit, shrinking, None if augmentation is None else _key(augmentation))
+    if augmentation is None:
+        return np.stack([fitted(frame, size, fit) for frame in frames])
+    pipeline_ = _compose(size, fit, _interpolation(frames[0], size), _key(augmentation))
     pipeline_.set_random_seed(seed)
     return np.asarray(pipeline_(images=frames)["images"], dtype=np.uint8)
+
+
+def fitted(frame: NDArray[np.uint8], size: int, fit: Fit) -> NDArray[np.uint8]:
+    """One frame uint8 (H, W, 3) as (size, size, 3), nothing varied: what `_fit_steps` does."""
+    height, width = frame.shape[:2]
+    interpolation = _interpolation(frame, size)
+    if fit == "stretch":
+        return _resized(frame, size, size, interpolation)
+    scale = size / (min(height, width) if fit == "crop" else max(height, width))
+    frame = _resized(frame, max(1, round(height * scale)), max(1, round(width * scale)), interpolation)
+    height, width = frame.shape[:2]
+    if fit == "crop":
+        top, left = (height - size) // 2, (width - size) // 2
+        return frame[top : top + size, left : left + size]
+    top, left = (size - height) // 2, (size - width) // 2
+    borders = top, size - height - top, left, size - width - left
+    return np.asarray(cv2.copyMakeBorder(frame, *borders, cv2.BORDER_CONSTANT, value=(0, 0, 0)), np.uint8)
+
+
+def _resized(frame: NDArray[np.uint8], height: int, width: int, interpolation: int) -> NDArray[np.uint8]:
+    if frame.shape[:2] == (height, width):
+        return frame
+    return np.asarray(cv2.resize(frame, (width, height), interpolation=interpolation), np.uint8)
+
+
+def _interpolation(frame: NDArray[np.uint8], size: int) -> int:
+    return cv2.INTER_AREA if min(frame.shape[:2]) >= size else cv2.INTER_LINEAR
 
 
 def _key(augmentation: AugmentationConfig) -> Key:
@@ -53,19 +86,21 @@ def _key(augmentation: AugmentationConfig) -> Key:
 
 
 @lru_cache(maxsize=64)
-def _compose(size: int, fit: Fit, shrinking: bool, key: Key | None) -> A.Compose:
+def _compose(size: int, fit: Fit, interpolation: int, key: Key) -> A.Compose:
+    import albumentations as A
+
     with warnings.catch_warnings():
         # albumentations only warns of an argument it does not know, and then ignores it
         warnings.simplefilter("error", UserWarning)
-        steps = _fit_steps(size, fit, cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
-        if key is not None:
-            # what is random in place comes before what is random in colour: the draws of the former are then the
-            # same whether or not the latter follows
-            steps = [*_crop_steps(key[0]), *steps, *_geometry_steps(key), *_colour_steps(key)]
-        return A.Compose(steps)
+        # what is random in place comes before what is random in colour: the draws of the former are then the same
+        # whether or not the latter follows
+        steps = [*_crop_steps(key[0]), *_fit_steps(size, fit, interpolation), *_geometry_steps(key)]
+        return A.Compose([*steps, *_colour_steps(key)])
 
 
 def _fit_steps(size: int, fit: Fit, interpolation: int) -> list[A.BasicTransform]:
+    import albumentations as A
+
     if fit == "stretch":
         return [A.Resize(size, size, interpolation=interpolation)]
     if fit == "crop":
@@ -75,6 +110,8 @@ def _fit_steps(size: int, fit: Fit, interpolation: int) -> list[A.BasicTransform
 
 def _crop_steps(area: float) -> list[A.BasicTransform]:
     """Cut up to the same share from each border, so that the crop keeps about the frame's own shape."""
+    import albumentations as A
+
     if area >= 1:
         return []
     border = (1 - area**0.5) / 2
@@ -82,6 +119,8 @@ def _crop_steps(area: float) -> list[A.BasicTransform]:
 
 
 def _geometry_steps(key: Key) -> list[A.BasicTransform]:
+    import albumentations as A
+
     _, flip, rotate, _, _ = key
     steps: list[A.BasicTransform] = []
     if flip > 0:
@@ -92,6 +131,8 @@ def _geometry_steps(key: Key) -> list[A.BasicTransform]:
 
 
 def _colour_steps(key: Key) -> list[A.BasicTransform]:
+    import albumentations as A
+
     _, _, _, brightness, saturation = key
     if brightness == 0 and saturation == 0:
         return []

@@ -19,6 +19,8 @@ from pipeline.model.weights import apply_weights, load_weights
 CHUNK = 32
 """Frames per pass in evaluation. A long clip must not need memory for all its maps at once, and maps that leave a
 CPU's cache cost time: 128 frames of 112 px took 1.4 times as long in one pass as in four."""
+GPU_CHUNK = 256
+"""The same on other devices, which a small pass does not fill."""
 
 
 class Encoder(nn.Module):
@@ -98,6 +100,13 @@ class Encoder(nn.Module):
 
         self._compiled = run
 
+    def compute_in(self, precision: Literal["fp32", "bf16"]) -> None:
+        """Change the precision of the folded trunk."""
+        if precision != self.precision:
+            self.precision = precision
+            self._folded.dtype = torch.bfloat16 if precision == "bf16" else None
+            self._folded.drop()
+
     def train(self, mode: bool = True) -> Self:
         """As `nn.Module.train`, except that what is frozen, held or fixed stays in evaluation mode."""
         self._folded.drop()
@@ -117,7 +126,8 @@ class Encoder(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not (self.frozen or self.held)):
             if self.training:
                 return self._pool(self.feature_map(frames))
-            return torch.cat([self._pool(self.feature_map(part)) for part in frames.split(CHUNK)])
+            chunk = CHUNK if frames.device.type == "cpu" else GPU_CHUNK
+            return torch.cat([self._pool(self.feature_map(part)) for part in frames.split(chunk)])
 
     def feature_map(self, frames: Tensor) -> Tensor:
         """Frames (N, 3, S, S), uint8 or float in 0..255, to the trunk's last map (N, channels, h, w) float."""

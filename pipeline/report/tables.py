@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+from pipeline.disk import replacing
 from pipeline.errors import ConfigError, DataError
 
 WORK = ("frames", "duration", "note", "model", "seconds")
@@ -29,6 +29,8 @@ in seconds and in the order of time; `label` beside `segments` is the one that l
 FLAT = {"segments": ("path", "start", "end", "label", "probability"), "values": ("path", "time", "value")}
 """Columns of the flat tables that lists in a table of results are written to as well, a row per item."""
 SUFFIXES = (".csv", ".jsonl", ".parquet")
+ROWS_AT_ONCE = 8192
+"""Rows of a group of a Parquet file, which is what has to be in memory."""
 PER_CLASS_COLUMNS = (
     "class",
     "support",
@@ -50,7 +52,13 @@ def check_suffix(path: str | Path) -> str:
     return suffix
 
 
-def write_results(rows: Sequence[dict[str, Any]], path: str | Path, columns: Sequence[str] = COLUMNS) -> None:
+def check_page(path: str | Path) -> None:
+    """Raises ConfigError where a page's name does not end in .html: it would be no page to a browser."""
+    if Path(path).suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"{path}: the page is written as .html")
+
+
+def write_results(rows: Iterable[dict[str, Any]], path: str | Path, columns: Sequence[str] = COLUMNS) -> None:
     r"""Write a table of results, one row per input in the order given, with exactly the columns named.
 
     A missing key is written as missing; bytes of a file name that are not UTF-8 are written as \xNN, so that
@@ -58,7 +66,7 @@ def write_results(rows: Sequence[dict[str, Any]], path: str | Path, columns: Seq
     beside its place and then moved there. In CSV a list is a JSON string, missing is an empty field.
 
     Args:
-        rows: one dictionary per input file.
+        rows: one dictionary per input file; read once and never all in memory, so an iterator may give them.
         path: ends in .csv, .jsonl or .parquet.
         columns: of `TASK_COLUMNS`.
 
@@ -68,17 +76,20 @@ def write_results(rows: Sequence[dict[str, Any]], path: str | Path, columns: Seq
         ValueError: a row has a key that is no column.
     """
     suffix = check_suffix(path)
-    unknown = sorted({key for row in rows for key in row} - set(columns))
-    if unknown:
-        raise ValueError(f"results have no column {unknown[0]}")
-    complete = [{column: row.get(column) for column in columns} for row in rows]
-    for row in complete:
-        row["path"] = valid_text(str(row["path"]))
     writer = {".csv": _results_csv, ".jsonl": _results_jsonl, ".parquet": _results_parquet}[suffix]
-    _atomically(Path(path), lambda part: writer(complete, columns, part))
+    _atomically(Path(path), lambda part: writer(_complete(rows, columns), columns, part))
 
 
-def write_flat(rows: Sequence[dict[str, Any]], column: str, out: str | Path) -> Path:
+def _complete(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Each row with every column, and a path that can be written."""
+    known = set(columns)
+    for row in rows:
+        if not row.keys() <= known:
+            raise ValueError(f"results have no column {min(row.keys() - known)}")
+        yield {column: row.get(column) for column in columns} | {"path": valid_text(str(row["path"]))}
+
+
+def write_flat(rows: Iterable[dict[str, Any]], column: str, out: str | Path) -> Path:
     """Write the lists of one column of a table of results as a CSV beside it, a row per item: NAME.COLUMN.csv.
 
     Args:
@@ -153,7 +164,7 @@ def _write_text(text: str, part: Path) -> None:
         file.write(text + "\n")
 
 
-def _results_csv(rows: list[dict[str, Any]], columns: Sequence[str], part: Path) -> None:
+def _results_csv(rows: Iterable[dict[str, Any]], columns: Sequence[str], part: Path) -> None:
     with _text(part) as file:
         table = csv.DictWriter(file, columns, lineterminator="\n")
         table.writeheader()
@@ -162,13 +173,13 @@ def _results_csv(rows: list[dict[str, Any]], columns: Sequence[str], part: Path)
             table.writerow(row | lists)
 
 
-def _results_jsonl(rows: list[dict[str, Any]], columns: Sequence[str], part: Path) -> None:
+def _results_jsonl(rows: Iterable[dict[str, Any]], columns: Sequence[str], part: Path) -> None:
     with _text(part) as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _results_parquet(rows: list[dict[str, Any]], columns: Sequence[str], part: Path) -> None:
+def _results_parquet(rows: Iterable[dict[str, Any]], columns: Sequence[str], part: Path) -> None:
     """The types are fixed, so that a table in which every row failed can be joined with any other."""
     import pyarrow as pa
     from pyarrow import parquet
@@ -189,7 +200,10 @@ def _results_parquet(rows: list[dict[str, Any]], columns: Sequence[str], part: P
         "true_value": pa.float64(),
     }
     schema = pa.schema([(column, types.get(column, pa.string())) for column in columns])
-    parquet.write_table(pa.Table.from_pylist(rows, schema=schema), part)
+    remaining = iter(rows)
+    with parquet.ParquetWriter(part, schema) as file:
+        while block := list(islice(remaining, ROWS_AT_ONCE)):
+            file.write_table(pa.Table.from_pylist(block, schema=schema))
 
 
 def _text(path: Path) -> TextIO:
@@ -204,24 +218,9 @@ def valid_text(path: str) -> str:
 
 def _atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a file beside `path`, then move it there; leave nothing behind when that fails."""
-    part: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
-        part = Path(name)
-        write(part)
-        part.chmod(0o666 & ~_umask())
-        part.replace(path)
+        with replacing(path) as part:
+            write(part)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """The permission bits that new files do not get; mkstemp gives the owner alone the right to read."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

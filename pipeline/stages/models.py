@@ -11,13 +11,19 @@ from pipeline.config import TrackingConfig
 from pipeline.errors import CheckpointError
 from pipeline.stages.devices import choose_device
 from pipeline.stages.distributed import from_first, joined
+from pipeline.stages.engine import Precision
 from pipeline.stages.predict import Predictor, load_predictor
 from pipeline.stages.run_folder import FOLDS
 
 STORE_SCHEMES = ("runs:/", "models:/")
 
 
-def load_model(name: str | Path, device: str = "auto", tracking: TrackingConfig | None = None) -> Predictor:
+def load_model(
+    name: str | Path,
+    device: str = "auto",
+    tracking: TrackingConfig | None = None,
+    precision: Precision = "fp32",
+) -> Predictor:
     """Read a model by name.
 
     Args:
@@ -25,13 +31,15 @@ def load_model(name: str | Path, device: str = "auto", tracking: TrackingConfig 
             `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
         device: see `TrainingConfig.device`.
         tracking: where the MLflow store is.
+        precision: of the encoder; bf16 on GPUs alone.
 
     Raises:
+        ConfigError: the device or the precision cannot be had.
         CheckpointError: nothing there, or damaged.
         TrackingError: the store does not have it.
     """
     with tempfile.TemporaryDirectory() as folder:
-        return load_predictor(Path(from_first(lambda: str(_find(str(name), folder, tracking)))), device)
+        return load_predictor(Path(from_first(lambda: str(_find(str(name), folder, tracking)))), device, precision)
 
 
 @contextmanager

@@ -1,13 +1,12 @@
 """From files to probabilities or numbers: the one path that evaluation, classification and the Python API share.
 
-Clips go through the network one at a time: a clip's frames are already a batch for its encoder, and a clip's numbers
-then cannot depend on what else is being classified. The same file gives the same bits everywhere.
+Frames are batched across files, always as many at a time, and each clip's features pass the head by themselves: on a
+CPU a clip's numbers are the same bits whatever else is being classified, and everywhere (see `stages/engine`).
 """
 
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,15 +15,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.data.batches import ClipFile, collate, stream_clips
-from pipeline.data.catalog import Policy
+from pipeline.data.batches import ClipFile, LoadedClip, stream_clips
 from pipeline.data.clips import ClipInputs, Plan
+from pipeline.data.policy import Policy
 from pipeline.errors import VideoError
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import Classifier, State
+from pipeline.stages.batching import Answered, answer_all
 from pipeline.stages.devices import choose_device, choose_workers
 from pipeline.stages.distributed import bytes_from_first, is_first, place
+from pipeline.stages.engine import Engine, Precision, TorchEngine, encode_moments, image_streams
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Prediction:
         error: why there is no clip; None when there is one.
         frames: moments the model saw.
         duration: seconds of the file.
-        seconds: of work for this file alone, decoding not counted (it overlaps).
+        seconds: of the model's work for this file, decoding not counted (it overlaps); of a call that it shares with
+            others its part.
         note: what is wrong with a file that was classified all the same, such as one that is cut off.
         values: where the task is a number, in the target's unit: float64 (1,), or (T,) with one for each moment.
         times: float64 (T,), the moments in seconds after the file's first frame; None when the file gave no clip.
@@ -63,17 +65,21 @@ class Predictor:
         card: classes, configuration and origin.
         device: where to compute.
         digest: names the checkpoint in results.
+        engine: what computes the answers to whole clips; None: PyTorch.
 
     Example:
         >>> predictor = pipeline.load("runs/demo/best")
         >>> [p.probabilities for p in predictor.predict(["clip.mp4"])]
     """
 
-    def __init__(self, model: Classifier, card: Card, device: torch.device, digest: str) -> None:
+    def __init__(
+        self, model: Classifier, card: Card, device: torch.device, digest: str, engine: Engine | None = None
+    ) -> None:
         self.model = model.to(device).eval()
         self.card = card
         self.device = device
         self.digest = digest
+        self.engine = engine or TorchEngine(self.model, device)
         config = checkpoint.config_of(card)
         self.task = config.task
         self.plan = Plan.of(config)
@@ -104,32 +110,29 @@ class Predictor:
             return
         policy = policy or Policy(self.plan.limits, "accept")
         plan = replace(self.plan, limits=policy.limits, video=replace(self.plan.video, partial=policy.partial))
-        for loaded in stream_clips(items, plan, choose_workers(workers)):
-            file = items[loaded.index]
-            path = file.path
-            if loaded.clip is None:
-                yield Prediction(path, None, loaded.error)
-                continue
-            started = time.perf_counter()
-            answer = self.answer_shuffled(loaded.clip, file.digest) if shuffle else self.answer(loaded.clip)
-            seconds = time.perf_counter() - started
-            probabilities, values = (None, answer) if self.model.numeric else (answer, None)
-            yield Prediction(
-                path,
-                probabilities,
-                None,
-                loaded.clip.length,
-                loaded.duration,
-                seconds,
-                loaded.note,
-                values,
-                loaded.clip.times,
-            )
+        clips = stream_clips(items, plan, choose_workers(workers))
+        if shuffle:
+            clips = (_shuffled(loaded, items[loaded.index].digest) for loaded in clips)
+        for one in answer_all(self.engine, clips):
+            yield self._prediction(one, items[one.loaded.index], shuffle)
 
-    @torch.inference_mode()
+    def _prediction(self, one: Answered, file: ClipFile, shuffle: bool) -> Prediction:
+        """What became of one file; of a shuffled clip in the order of time again."""
+        loaded = one.loaded
+        if one.output is None:
+            return Prediction(file.path, None, loaded.error)
+        answer, times = self._finished(one.output), one.times
+        if shuffle:
+            back = np.argsort(_random_order(file.digest, one.length))
+            times, answer = times[back], answer[back] if self.model.per_moment else answer
+        probabilities, values = (None, answer) if self.model.numeric else (answer, None)
+        return Prediction(
+            file.path, probabilities, None, one.length, loaded.duration, one.seconds, loaded.note, values, times
+        )
+
     def answer(self, clip: ClipInputs) -> NDArray[np.float64]:
         """For one clip, float64: probabilities (K) or a number (1,); for each moment, (T, K) or (T,)."""
-        return self.from_features(encode_clip(self.model, clip, self.device))
+        return self.from_features(encode_moments(self.engine, clip.inputs, image_streams(clip.inputs)))
 
     def answer_shuffled(self, clip: ClipInputs, digest: str) -> NDArray[np.float64]:
         """The same for the clip's moments in random order, each with what it had: frame, difference, flow.
@@ -141,15 +144,13 @@ class Predictor:
         Returns:
             As of `answer`; what is for each moment is in the order of time again.
         """
-        order = np.random.default_rng([int(digest[:12] or "0", 16), clip.length]).permutation(clip.length)
+        order = _random_order(digest, clip.length)
         answer = self.answer(clip.reordered(order))
         return answer[np.argsort(order)] if self.model.per_moment else answer
 
-    @torch.inference_mode()
-    def from_features(self, features: dict[str, NDArray[np.float32]]) -> NDArray[np.float64]:
+    def from_features(self, features: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
         """The same from one clip's features, per stream float32 (T, D)."""
-        batch = collate([features], [-1]).to(self.device)
-        return self._finished(self.model.head(batch.inputs, batch.lengths))
+        return self._finished(self.engine.head([features])[0])
 
     @torch.inference_mode()
     def step(
@@ -170,31 +171,39 @@ class Predictor:
         """
         inputs = {name: torch.from_numpy(np.ascontiguousarray(x))[None].to(self.device) for name, x in moment.items()}
         output, state = self.model.step(inputs, state)
-        return self._finished(output), state
+        return self._finished(output[0].cpu().numpy()), state
 
-    def _finished(self, output: torch.Tensor) -> NDArray[np.float64]:
-        """The model's output for one clip (1, ..., K), as `answer` gives it."""
-        one = output[0].double()
+    def _finished(self, output: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The model's output for one clip (..., K), as `answer` gives it."""
+        one = torch.from_numpy(output).double()
         if not self.model.numeric:
             one = torch.softmax(one, dim=-1)
         elif self.model.per_moment and one.ndim == 2:
             one = one.squeeze(-1)
-        found: NDArray[np.float64] = one.cpu().numpy()
+        found: NDArray[np.float64] = one.numpy()
         return found
 
 
-@torch.inference_mode()
 def encode_clip(model: Classifier, clip: ClipInputs, device: torch.device) -> dict[str, NDArray[np.float32]]:
     """One clip through the encoders alone: per stream float32 (T, D). The model must be in evaluation mode."""
-    batch = collate([clip.inputs], [-1]).to(device)
-    encoded = model.encode(batch.inputs, batch.lengths)
-    return {name: x[0].float().cpu().numpy() for name, x in encoded.items()}
+    return encode_moments(TorchEngine(model, device), clip.inputs, image_streams(clip.inputs))
 
 
-def load_predictor(folder: Path, device: str | torch.device = "auto") -> Predictor:
+def _shuffled(loaded: LoadedClip, digest: str) -> LoadedClip:
+    clip = loaded.clip
+    return loaded if clip is None else replace(loaded, clip=clip.reordered(_random_order(digest, clip.length)))
+
+
+def _random_order(digest: str, length: int) -> NDArray[np.int64]:
+    """A clip's moments in random order, which its identity decides."""
+    return np.random.default_rng([int(digest[:12] or "0", 16), length]).permutation(length)
+
+
+def load_predictor(folder: Path, device: str | torch.device = "auto", precision: Precision = "fp32") -> Predictor:
     """Read a checkpoint folder; of several processes the first one's.
 
     Raises:
+        ConfigError: the device or the precision cannot be had.
         CheckpointError: it is missing or damaged.
     """
     chosen = choose_device(device) if isinstance(device, str) else device
@@ -203,10 +212,10 @@ def load_predictor(folder: Path, device: str | torch.device = "auto") -> Predict
             packed = checkpoint.contents(folder) if is_first() else {}
             for name in checkpoint.FILES:
                 (Path(copy) / name).write_bytes(bytes_from_first(lambda name=name: packed[name]))  # type: ignore[misc]
-            return _read_predictor(Path(copy), chosen)
-    return _read_predictor(folder, chosen)
+            return _read_predictor(Path(copy), chosen, precision)
+    return _read_predictor(folder, chosen, precision)
 
 
-def _read_predictor(folder: Path, device: torch.device) -> Predictor:
+def _read_predictor(folder: Path, device: torch.device, precision: Precision) -> Predictor:
     model, card = checkpoint.load(folder)
-    return Predictor(model, card, device, checkpoint.digest(folder))
+    return Predictor(model, card, device, checkpoint.digest(folder), TorchEngine(model.to(device), device, precision))

@@ -63,7 +63,8 @@ def classify_text(result: Classified) -> str:
         counts = [f"{result.rows} rows, {result.ok} classified, {result.failed} failed"]
         counts += [f"  {count} x {reason}" for reason, count in result.reasons.items()]
         counts.append(f"table {result.out}")
-        return "\n".join([*counts, *([f"flat  {result.flat}"] if result.flat else [])])
+        counts += [f"flat  {result.flat}"] if result.flat else []
+        return "\n".join([*counts, *([f"page  {result.html}"] if result.html else [])])
     one = next((row for row in result.table if row["status"] == "ok"), {})
     if "segments" in one:
         return text_table(["path", "start", "end", "label", "probability"], _over_time(result.table, "segments"))

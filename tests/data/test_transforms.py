@@ -89,3 +89,16 @@ def test_a_crop_keeps_at_least_its_share() -> None:
         widths.append((found.max() - found.min()) / 255)
     assert min(widths) > 0.65  # the square root of 0.49 is 0.7; the resize takes half a cell at either end
     assert min(widths) < 0.9
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+def test_frames_that_are_only_fitted_have_the_bits_that_albumentations_gives(fit: Fit) -> None:
+    """Evaluation does without albumentations; training goes through it. Both must see the same frames."""
+    still = AugmentationConfig(crop=1.0, flip=0.0, rotate=0.0, brightness=0.0, saturation=0.0)
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        height, width, size = (int(x) for x in rng.integers(3, 120, 3))
+        frames = rng.integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+        assert np.array_equal(transform_clip(frames, size, fit), transform_clip(frames, size, fit, still)), (
+            height, width, size,
+        )  # fmt: skip

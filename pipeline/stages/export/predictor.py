@@ -80,9 +80,10 @@ def load_onnx(name: str | Path, device: str = "auto", tracking: TrackingConfig |
     folder = Path(name)
     if not (folder / CARD).is_file():
         folder = exported(load_model(name, "cpu", tracking))
-    engine = OnnxEngine(folder, torch.get_num_threads(), device)
+    engine = OnnxEngine(folder, 1, device, parallel=torch.get_num_threads())
     try:
         card = Card(**engine.card["card"])
-        return Predictor(cast(Classifier, OnnxModel(engine)), card, torch.device("cpu"), engine.card["checkpoint"])
+        model = cast(Classifier, OnnxModel(engine))
+        return Predictor(model, card, torch.device("cpu"), engine.card["checkpoint"], engine=engine)
     except (TypeError, ConfigError) as error:
         raise CheckpointError(f"{folder / CARD} is damaged (its card is not that of a checkpoint)") from error
