@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import cv2
@@ -26,27 +26,56 @@ def write_video(path: str, frames: np.ndarray, fps: float, codec: str | None = N
         ValueError: frames, fps, suffix or codec that cannot be written.
         OSError: the file cannot be opened or written.
     """
-    choices = FORMATS.get(os.path.splitext(path)[1].lower(), ())
-    if not choices or (codec is not None and codec not in choices):
-        allowed = ", ".join(f"{key} with {' or '.join(value)}" for key, value in FORMATS.items())
-        raise ValueError(f"cannot write {codec or 'a video'} to {path}; choose {allowed}")
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
+        _codec(path, codec)
         raise ValueError(f"frames must be uint8 (T, H, W, 3), not {frames.dtype} {frames.shape}")
-    height, width = frames.shape[1:3]
+    with video_sink(path, frames.shape[2], frames.shape[1], fps, codec) as write:
+        for frame in frames:
+            write(frame)
+
+
+@contextmanager
+def video_sink(
+    path: str, width: int, height: int, fps: float, codec: str | None = None
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """A video file that is written frame by frame; yields a function that takes the next, uint8 (H, W, 3) RGB.
+
+    It can be played once the block has ended. Arguments and errors as of `write_video`.
+    """
+    chosen = _codec(path, codec)
     if height % 2 or width % 2 or fps <= 0:
         raise ValueError(f"{path}: {width} x {height} at {fps:g} fps; both sides must be even and fps above 0")
-    fourcc = cv2.VideoWriter_fourcc(*(codec or choices[0]))  # type: ignore[attr-defined]
+    fourcc = cv2.VideoWriter_fourcc(*chosen)  # type: ignore[attr-defined]
     with _without_stderr():
         writer = cv2.VideoWriter(path, cv2.CAP_FFMPEG, fourcc, fps, (width, height))
+
+    def write(frame: np.ndarray) -> None:
+        if frame.shape != (height, width, 3) or frame.dtype != np.uint8:  # OpenCV would leave it out
+            raise ValueError(f"{path}: a frame is {frame.dtype} {frame.shape}, not uint8 {(height, width, 3)}")
+        writer.write(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2BGR))
+
     try:
         if not writer.isOpened():
             raise OSError(f"{path} cannot be opened for writing; does its folder exist?")
-        for frame in frames:
-            writer.write(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2BGR))
+        yield write
     finally:
         writer.release()
     if not os.path.exists(path) or os.path.getsize(path) == 0:
         raise OSError(f"{path} was not written; is the disk full?")
+
+
+def check_format(path: str) -> None:
+    """Raises ValueError where a file of this name cannot be written."""
+    _codec(path, None)
+
+
+def _codec(path: str, codec: str | None) -> str:
+    """The codec to write with; ValueError where there is none."""
+    choices = FORMATS.get(os.path.splitext(path)[1].lower(), ())
+    if not choices or (codec is not None and codec not in choices):
+        allowed = ", ".join(f"{key} with {' or '.join(value)}" for key, value in FORMATS.items())
+        raise ValueError(f"cannot write {codec or 'a video'} to {path}; choose {allowed}")
+    return codec or choices[0]
 
 
 @contextmanager
