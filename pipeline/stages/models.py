@@ -31,7 +31,10 @@ def load_model(name: str | Path, device: str = "auto", tracking: TrackingConfig 
         TrackingError: the store does not have it.
     """
     with tempfile.TemporaryDirectory() as folder:
-        return load_predictor(Path(from_first(lambda: str(_find(str(name), folder, tracking)))), device)
+        predictor = load_predictor(Path(from_first(lambda: str(_find(str(name), folder, tracking)))), device)
+    if str(name).startswith(STORE_SCHEMES):
+        predictor.folder = None  # its copy is gone; what is noted of it goes into its run
+    return predictor
 
 
 @contextmanager

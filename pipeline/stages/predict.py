@@ -63,17 +63,22 @@ class Predictor:
         card: classes, configuration and origin.
         device: where to compute.
         digest: names the checkpoint in results.
+        folder: where the checkpoint lies, for what is noted beside it; None: nowhere that stays.
 
     Example:
         >>> predictor = pipeline.load("runs/demo/best")
         >>> [p.probabilities for p in predictor.predict(["clip.mp4"])]
     """
 
-    def __init__(self, model: Classifier, card: Card, device: torch.device, digest: str) -> None:
+    def __init__(
+        self, model: Classifier, card: Card, device: torch.device, digest: str, folder: Path | None = None
+    ) -> None:
         self.model = model.to(device).eval()
         self.card = card
         self.device = device
         self.digest = digest
+        self.folder = folder
+        self.temperature = checkpoint.temperature_of(card)
         config = checkpoint.config_of(card)
         self.task = config.task
         self.plan = Plan.of(config)
@@ -141,7 +146,7 @@ class Predictor:
         Returns:
             As of `answer`; what is for each moment is in the order of time again.
         """
-        order = np.random.default_rng([int(digest[:12] or "0", 16), clip.length]).permutation(clip.length)
+        order = shuffled_order(clip.length, digest)
         answer = self.answer(clip.reordered(order))
         return answer[np.argsort(order)] if self.model.per_moment else answer
 
@@ -176,11 +181,16 @@ class Predictor:
         """The model's output for one clip (1, ..., K), as `answer` gives it."""
         one = output[0].double()
         if not self.model.numeric:
-            one = torch.softmax(one, dim=-1)
+            one = torch.softmax(one / self.temperature, dim=-1)
         elif self.model.per_moment and one.ndim == 2:
             one = one.squeeze(-1)
         found: NDArray[np.float64] = one.cpu().numpy()
         return found
+
+
+def shuffled_order(length: int, digest: str) -> NDArray[np.int64]:
+    """Random, the same each time for a clip of this digest (hex, may be empty) and number of moments."""
+    return np.random.default_rng([int(digest[:12] or "0", 16), length]).permutation(length)
 
 
 @torch.inference_mode()
@@ -203,10 +213,10 @@ def load_predictor(folder: Path, device: str | torch.device = "auto") -> Predict
             packed = checkpoint.contents(folder) if is_first() else {}
             for name in checkpoint.FILES:
                 (Path(copy) / name).write_bytes(bytes_from_first(lambda name=name: packed[name]))  # type: ignore[misc]
-            return _read_predictor(Path(copy), chosen)
-    return _read_predictor(folder, chosen)
+            return _read_predictor(Path(copy), chosen, folder)
+    return _read_predictor(folder, chosen, folder)
 
 
-def _read_predictor(folder: Path, device: torch.device) -> Predictor:
-    model, card = checkpoint.load(folder)
-    return Predictor(model, card, device, checkpoint.digest(folder))
+def _read_predictor(place: Path, device: torch.device, folder: Path) -> Predictor:
+    model, card = checkpoint.load(place)
+    return Predictor(model, card, device, checkpoint.digest(place), folder)
