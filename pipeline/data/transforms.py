@@ -1,4 +1,4 @@
-"""From decoded frames to square frames of one size: the only place that knows albumentations.
+"""From decoded frames to square frames of one size, by albumentations, which only this file and `corruptions` know.
 
 One draw of random numbers per clip, the same for each of its frames. The draw is a function of a seed alone, so it
 does not depend on which worker makes it (an albumentations pipeline that is merely copied into workers draws the same

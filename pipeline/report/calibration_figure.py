@@ -44,9 +44,8 @@ def _diagram(axes: Axes, found: dict[str, Any], title: str) -> None:
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     axes.vlines(confidence, np.minimum(accuracy, confidence), np.maximum(accuracy, confidence), color=ORANGE, lw=1.6)
     axes.plot(confidence, accuracy, "o", color=BLUE, markersize=4, zorder=3)
-    clean(axes, title)
     error = format_interval(found["ece"], found["ece_low"], found["ece_high"])
-    axes.text(0.03, 0.97, f"ECE {error}", transform=axes.transAxes, va="top", size=9, color=INK)
+    clean(axes, f"{title}\nECE {error}")
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     axes.set_ylabel("share that is right", size=9, color=MUTED)
 
@@ -81,10 +80,10 @@ def risk_figure(selection: dict[str, Any], path: str | Path) -> None:
     if chosen is not None and chosen["precision"] is not None:
         at = (chosen["coverage"], 1 - chosen["precision"])
         axes.plot(*at, "o", color=PURPLE, markersize=7, zorder=3)
-        right = at[0] > 0.5
+        right, low = at[0] > 0.6, at[1] < wished / 2
         axes.annotate(
-            f"threshold {selection['threshold']:.2f}", at, xytext=(-8 if right else 8, 7), textcoords="offset points",
-            ha="right" if right else "left", size=9, color=INK,
+            f"threshold {selection['threshold']:.2f}", at, xytext=(-9 if right else 9, 8 if low else -14),
+            textcoords="offset points", ha="right" if right else "left", size=9, color=INK,
         )  # fmt: skip
     clean(axes, "risk: share of the given answers that is wrong")
     axes.set(xlim=(0, 1.01), ylim=(0, top))

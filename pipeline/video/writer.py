@@ -50,10 +50,14 @@ def video_writer(
     fourcc = cv2.VideoWriter_fourcc(*(codec or choices[0]))  # type: ignore[attr-defined]
     with _without_stderr():
         writer = cv2.VideoWriter(path, cv2.CAP_FFMPEG, fourcc, fps, (width, height))
+
+    def write(frame: np.ndarray) -> None:
+        writer.write(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2BGR))
+
     try:
         if not writer.isOpened():
             raise OSError(f"{path} cannot be opened for writing; does its folder exist?")
-        yield lambda frame: writer.write(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2BGR))
+        yield write
     finally:
         writer.release()
     if not os.path.exists(path) or os.path.getsize(path) == 0:
