@@ -53,10 +53,16 @@ def _jpeg(quality: int) -> Callable[[Frames, int], Frames]:
     settings = [cv2.IMWRITE_JPEG_QUALITY, quality]
 
     def change(frames: Frames, _: int) -> Frames:
-        coded = [cv2.imencode(".jpg", frame[..., ::-1], settings)[1] for frame in frames]
-        return np.stack([cv2.imdecode(one, cv2.IMREAD_COLOR)[..., ::-1] for one in coded]).astype(np.uint8)
+        return np.stack([_decoded(cv2.imencode(".jpg", frame[..., ::-1], settings)[1]) for frame in frames])
 
     return change
+
+
+def _decoded(coded: NDArray[np.uint8]) -> Frames:
+    """A JPEG's frame uint8 (H, W, 3) RGB."""
+    frame = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    assert frame is not None  # it was encoded a moment ago
+    return frame[..., ::-1].astype(np.uint8)
 
 
 def _smaller(factor: int) -> Callable[[Frames, int], Frames]:

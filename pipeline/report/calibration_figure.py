@@ -51,13 +51,15 @@ def _diagram(axes: Axes, found: dict[str, Any], title: str) -> None:
 
 
 def _counts(axes: Axes, found: dict[str, Any]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     bins = found["bins"]
     middle = [(one["from"] + one["to"]) / 2 for one in bins]
     width = bins[0]["to"] - bins[0]["from"]
     axes.bar(middle, [one["answers"] for one in bins], width * 0.92, color=GRID, linewidth=0)
     clean(axes, "")
     axes.set_ylabel("answers", size=9, color=MUTED)
-    axes.yaxis.get_major_locator().set_params(integer=True, nbins=3)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
 
 
 def risk_figure(selection: dict[str, Any], path: str | Path) -> None:

@@ -72,7 +72,6 @@ class Chosen:
         home: this is the data the model was trained on.
         seen: how many were kept out because the model learned from them.
         vanished: identities of clips that should be scored and are not there any more.
-        tested: how many belong to the model's own test split.
     """
 
     table: pd.DataFrame
@@ -80,7 +79,6 @@ class Chosen:
     home: bool
     seen: int
     vanished: list[str]
-    tested: int
 
 
 def evaluate(
@@ -128,8 +126,8 @@ def evaluate(
     metrics = scored.metrics | {"split": split, "data": chosen.root, "model": predictor.digest}
     metrics |= {"shuffled": shuffle, "seen": chosen.seen, "views": wanted.views, "mirrored": wanted.mirror}
     metrics["command"] = command
-    if chosen.tested:
-        metrics["readings"] = _noted(predictor, metrics, chosen, run)
+    if tested := int(identities(scored.rows).isin(set(predictor.card.split.get("test", []))).sum()):
+        metrics["readings"] = _noted(predictor, metrics, tested, run)
     metrics |= examine(predictor, scored, wanted.precision, not wanted.more_views)
     if wanted.time:
         metrics["time"] = time_use(predictor, scored, workers)
@@ -160,11 +158,9 @@ def _scored(predictor: Predictor, chosen: Chosen, workers: int, shuffle: bool, w
     return compare(predictor, chosen.table, files, predictions, chosen.vanished)
 
 
-def _noted(
-    predictor: Predictor, metrics: dict[str, Any], chosen: Chosen, run: FinishedRun | None
-) -> list[dict[str, Any]]:
+def _noted(predictor: Predictor, metrics: dict[str, Any], tested: int, run: FinishedRun | None) -> list[dict[str, Any]]:
     """All readings of the test split, with this one; of several processes the first one notes it."""
-    reading = reading_of(predictor.card, metrics, metrics["command"], chosen.tested, predictor.digest)
+    reading = reading_of(predictor.card, metrics, metrics["command"], tested, predictor.digest)
     if not is_first():
         return [asdict(reading)]
     return [asdict(one) for one in note_reading(reading, predictor.folder, run)]
@@ -192,8 +188,7 @@ def choose(predictor: Predictor, data: str | Path | DataConfig | None, split: Wh
     if chosen.empty:
         raise DataError(f"{config.root}: no clip of the {split} split is there")
     vanished = sorted(set(own.get(split, []) if home else []) - set(identities(table)))
-    tested = int(identities(chosen).isin(set(own.get("test", []))).sum())
-    return Chosen(chosen, str(config.root), home, seen, vanished, tested)
+    return Chosen(chosen, str(config.root), home, seen, vanished)
 
 
 def select(table: pd.DataFrame, own: dict[str, Any], split: Which, home: bool) -> tuple[pd.DataFrame, int]:

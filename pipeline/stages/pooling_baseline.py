@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -26,7 +27,7 @@ from pipeline.stages.scoring import identities
 
 EPOCHS = 50
 """At least so many: a head learns little in the few epochs in which an encoder does."""
-PLAIN = {
+PLAIN: dict[str, Any] = {
     "kind": "none", "bidirectional": False, "residual": False, "proj_size": 0, "zoneout": 0.0, "weight_dropout": 0.0,
     "truncate": 0, "initialisation": "orthogonal",
 }  # fmt: skip
@@ -50,7 +51,14 @@ def pooling_config(config: Config, workers: int) -> Config:
     encoder = replace(
         config.encoder, frozen=True, unfreeze_after=0, unfreeze_blocks=0, layer_decay=1.0, stochastic_depth=0.0
     )
-    return replace(config, recurrent=replace(recurrent, **PLAIN, pooling=pooling), encoder=encoder, training=training)
+    views = config.augmentation.views if config.encoder.frozen else 1  # an encoder that learned has seen random views
+    return replace(
+        config,
+        recurrent=replace(recurrent, **PLAIN, pooling=pooling),
+        encoder=encoder,
+        training=training,
+        augmentation=replace(config.augmentation, views=views),
+    )
 
 
 def train_pooling(predictor: Predictor, workers: int) -> Predictor:

@@ -326,6 +326,9 @@ def _report_test(config: Config, folder: Path, predictor: Predictor, scored: Sco
     attempt(lambda: run.tags({"test.readings": len(readings), "test.last_reading": f"{reading.time} train"}))
     metrics = scored.metrics | {"split": "test", "data": str(config.data.root), "model": digest}
     metrics |= examine(predictor, scored) | {"readings": [asdict(one) for one in readings]}
+    if "calibration" in metrics:
+        error = {"test/ece": metrics["calibration"]["after"]["ece"]}
+        attempt(lambda: run.metrics(error, step=predictor.card.extra["epoch"]))
     strips = film_strips(scored, metrics.get("mistakes", []), config.training.workers)
     write_report(metrics, scored.tracks, folder / "report", strips, config.name)
 

@@ -21,7 +21,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> ClipFile:
     frames = np.stack([ramp + 12 * t + np.zeros(3) for t in range(8)]).astype(np.uint8)
     write_video(path, frames, 10.0)
     info = probe(path)
-    return ClipFile(path, 0, info.times, info.duration, "ab" * 32, 0)
+    return ClipFile(path, 0, info.times, info.duration, "cd" * 32, 0)
 
 
 @pytest.fixture(scope="module")
