@@ -77,15 +77,16 @@ def risk_figure(selection: dict[str, Any], path: str | Path) -> None:
     wished = 1 - selection["precision"]
     top = max(0.1, 1.15 * max(row["risk"] for row in curve), 1.3 * wished)
     axes.axhline(wished, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    axes.text(0.01, wished + top * 0.012, f"wished: {wished:.3g}", size=8, color=MUTED, va="bottom")
+    label = {"bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1}, "zorder": 4}
+    axes.text(1.0, wished - top * 0.015, f"wished: {wished:.3g}", size=8, color=MUTED, va="top", ha="right", **label)
     chosen = selection["selected"]
     if chosen is not None and chosen["precision"] is not None:
         at = (chosen["coverage"], 1 - chosen["precision"])
         axes.plot(*at, "o", color=PURPLE, markersize=7, zorder=3)
-        right, low = at[0] > 0.6, at[1] < wished / 2
+        right = at[0] > 0.6
         axes.annotate(
-            f"threshold {selection['threshold']:.2f}", at, xytext=(-9 if right else 9, 8 if low else -14),
-            textcoords="offset points", ha="right" if right else "left", size=9, color=INK,
+            f"threshold {selection['threshold']:.2f}", at, xytext=(-9 if right else 9, 10), textcoords="offset points",
+            ha="right" if right else "left", size=9, color=INK, **label,
         )  # fmt: skip
     clean(axes, "risk: share of the given answers that is wrong")
     axes.set(xlim=(0, 1.01), ylim=(0, top))

@@ -29,7 +29,7 @@ def contact_sheet(
     """
     columns = 2 if len(mistakes) > 1 else 1
     rows = -(-len(mistakes) // columns)
-    figure = new_figure(5.4 * columns, 1.12 * rows + 0.1)
+    figure = new_figure(5.4 * columns, 0.98 * rows + 0.1)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels:
         axes.set_axis_off()

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-PLAIN, SHUFFLED, FROZEN, POOLING = "as they are", "shuffled", "one frame", "pooling"
+PLAIN, SHUFFLED, REVERSED, FROZEN, POOLING = "as they are", "shuffled", "reversed", "one frame", "pooling"
 """Names of the rows that the rule reads."""
 MARGIN = 0.05
 """A loss below this does not matter: in accuracy, or as a share of the error of the clips as they are."""
 
 RULE = (
     f"A row loses where the whole 95% interval of its paired loss lies above 0; it keeps the score where the interval "
-    f"ends below {MARGIN}; else it cannot be told. Order is used where shuffled clips lose, several frames are used "
-    "where one frame loses, and a recurrence earns its place where pooling loses."
+    f"ends below {MARGIN}; else it cannot be told. Order is used where shuffled or reversed clips lose, and not used "
+    "where both keep the score; several frames are used where one frame loses; a recurrence earns its place where "
+    "pooling loses."
 )
 
 
@@ -37,8 +38,8 @@ def verdict(rows: Sequence[dict[str, Any]], share: bool, reference: float, clips
             f"({_score(plain)} against {reference:.3g})."
         )
     margin = MARGIN if share else MARGIN * plain["score"]
-    order, frame = state(row[SHUFFLED], margin), state(row[FROZEN], margin)
-    shuffling = f"shuffled clips lose {_cost(row[SHUFFLED])}"
+    frame = state(row[FROZEN], margin)
+    order, shuffling = _order(row, margin)
     single = f"one frame alone loses {_cost(row[FROZEN])} and has {row[FROZEN]['score']:.3g}"
     single += f" ({'the commonest class' if share else 'always the mean'}: {reference:.3g})"
     several = {"loses": "several frames are used", "keeps": "one frame is enough"}.get(
@@ -65,6 +66,16 @@ def state(row: dict[str, Any], margin: float) -> str:
     if row["cost_low"] > 0:
         return "loses"
     return "keeps" if row["cost_high"] < margin else "open"
+
+
+def _order(row: dict[str, dict[str, Any]], margin: float) -> tuple[str, str]:
+    """`state` of the two rows in which only the order differs, and what to say of them: the surer loss."""
+    states = {name: state(row[name], margin) for name in (SHUFFLED, REVERSED)}
+    if "loses" in states.values():
+        surest = max((SHUFFLED, REVERSED), key=lambda name: row[name]["cost_low"])
+        return "loses", f"{surest} clips lose {_cost(row[surest])}"
+    told = " and ".join(f"{name} {_cost(row[name])}" for name in states)
+    return "keeps" if set(states.values()) == {"keeps"} else "open", f"clips lose, {told}"
 
 
 def _pooling(row: dict[str, dict[str, Any]], margin: float) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.data.batches import stream_clips
 from pipeline.errors import UserError
 from pipeline.model import checkpoint
-from pipeline.report.time_text import FROZEN, PLAIN, POOLING, SHUFFLED, verdict
+from pipeline.report.time_text import FROZEN, PLAIN, POOLING, REVERSED, SHUFFLED, verdict
 from pipeline.report.tracks import Track
 from pipeline.report.variants import tally, variant_row
 from pipeline.stages.devices import choose_workers
@@ -30,7 +30,7 @@ Features = dict[str, NDArray[np.float32]]
 VARIANTS: dict[str, Callable[[int, str], Order]] = {
     PLAIN: lambda t, _: np.arange(t),
     SHUFFLED: lambda t, digest: shuffled_order(t, digest),
-    "reversed": lambda t, _: np.arange(t)[::-1],
+    REVERSED: lambda t, _: np.arange(t)[::-1],
     FROZEN: lambda t, _: np.full(t, t // 2),
     "first half": lambda t, _: np.arange((t + 1) // 2),
     "last half": lambda t, _: np.arange(t // 2, t),

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.report.time_text import FROZEN, MARGIN, PLAIN, POOLING, SHUFFLED, state, verdict
+from pipeline.report.time_text import FROZEN, MARGIN, PLAIN, POOLING, REVERSED, SHUFFLED, state, verdict
 from pipeline.report.tracks import Track
 from pipeline.report.variants import cost_of, cost_text, score_of, tally, variant_row
 
@@ -48,7 +48,8 @@ def row(name: str, wrong: int, plain: int = 4, n: int = 200) -> dict[str, Any]:
 
 
 def rows(shuffled: int, frozen: int, pooling: int | None = None, plain: int = 4, n: int = 200) -> list[dict[str, Any]]:
-    found = [row(PLAIN, plain, plain, n), row(SHUFFLED, shuffled, plain, n), row(FROZEN, frozen, plain, n)]
+    found = [row(PLAIN, plain, plain, n), row(SHUFFLED, shuffled, plain, n), row(REVERSED, plain, plain, n)]
+    found.append(row(FROZEN, frozen, plain, n))
     return [*found, *([row(POOLING, pooling, plain, n)] if pooling is not None else [])]
 
 
@@ -66,6 +67,13 @@ def test_what_follows(shuffled: int, frozen: int, starts: str, holds: str) -> No
     assert told.startswith(starts) and holds in told
 
 
+def test_clips_that_lose_when_reversed_alone_are_order_too() -> None:
+    found = rows(4, 150)
+    found[2] = row(REVERSED, 100)
+    told = verdict(found, True, 0.25, 200, True)
+    assert told.startswith("The order of the frames is used: reversed clips lose 0.48")
+
+
 def test_few_clips_decide_nothing() -> None:
     told = verdict(rows(4, 4, plain=4, n=12), True, 0.25, 12, True)
     assert "cannot be told from 12 clips" in told and "is not used" not in told
@@ -80,7 +88,8 @@ def test_an_error_is_better_the_smaller_it_is() -> None:
     plain, worse = np.full((40, 2), 1.0), np.full((40, 2), 1.0)
     worse[:, 0] = 3.0 + np.arange(40) / 40
     found = [
-        variant_row(name, x, plain, GROUPS, False) for name, x in ((PLAIN, plain), (SHUFFLED, worse), (FROZEN, worse))
+        variant_row(name, x, plain, GROUPS, False)
+        for name, x in ((PLAIN, plain), (SHUFFLED, worse), (REVERSED, worse), (FROZEN, worse))
     ]
     assert verdict(found, False, 2.5, 40, True).startswith("The order of the frames is used")
     assert verdict(found, False, 0.5, 40, True).startswith("Nothing can be said")
