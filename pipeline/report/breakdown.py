@@ -32,7 +32,7 @@ def breakdown(tracks: Sequence[Track], rows: pd.DataFrame) -> dict[str, list[dic
     losses = tally(tracks)
     share = bool(np.issubdtype(tracks[0].true.dtype, np.integer))
     units = [str(unit) for unit in rows["unit"]]
-    pixels: Floats = (rows["width"].astype(float) * rows["height"].astype(float)).to_numpy(dtype=np.float64)
+    pixels = np.asarray(rows["width"] * rows["height"], dtype=np.float64)
     exact = [f"{int(w)} x {int(h)}" for w, h in zip(rows["width"], rows["height"], strict=True)]
     lengths = _quantiles(rows["duration"].to_numpy(dtype=np.float64), "{:.1f} to {:.1f} s")
     sizes = exact if len(set(exact)) <= PARTS else _quantiles(np.sqrt(pixels), "{:.0f} to {:.0f} pixels a side")

@@ -77,7 +77,7 @@ def risk_figure(selection: dict[str, Any], path: str | Path) -> None:
     wished = 1 - selection["precision"]
     top = max(0.1, 1.15 * max(row["risk"] for row in curve), 1.3 * wished)
     axes.axhline(wished, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    label = {"bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1}, "zorder": 4}
+    label: dict[str, Any] = {"bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1}, "zorder": 4}
     axes.text(1.0, wished - top * 0.015, f"wished: {wished:.3g}", size=8, color=MUTED, va="top", ha="right", **label)
     chosen = selection["selected"]
     if chosen is not None and chosen["precision"] is not None:

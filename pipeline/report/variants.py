@@ -73,8 +73,10 @@ def _mean(total: Floats, count: Floats) -> Floats:
 def variant_row(
     name: str, losses: Floats, plain: Floats, groups: Sequence[str], share: bool, **more: Any
 ) -> dict[str, Any]:
-    """A row of a table of variants: `name`, `score` and `cost` with their intervals, and what else is known."""
-    cost = cost_of(plain, losses, groups, share)
+    """A row of a table of variants: `name`, `score` and `cost` with their intervals, and what else is known. The plain
+    losses themselves cost nothing, which needs no interval.
+    """
+    cost = entry("cost", 0.0, np.nan, np.nan) if losses is plain else cost_of(plain, losses, groups, share)
     return {"name": name, **score_of(losses, groups, share), **cost, **more}
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.report.calibration_figure import reliability_figure, risk_figure
 from pipeline.report.contact_sheet import contact_sheet
-from pipeline.report.evaluation_page import evaluation_page
+from pipeline.report.evaluation_page import PICTURES, evaluation_page
 from pipeline.report.figures import confusion_figure, per_class_figure
 from pipeline.report.scatter import scatter_figure
 from pipeline.report.tables import per_class_table, write_json
@@ -44,6 +44,8 @@ def write_report(
     if metrics.get("mistakes"):
         contact_sheet(metrics["mistakes"], strips, folder / "mistakes.jpg")
         drawn.add("mistakes.jpg")
+    for former in set(PICTURES) - drawn:  # of an earlier evaluation, which looked for more
+        (folder / former).unlink(missing_ok=True)
     evaluation_page(metrics, folder, name, drawn)
 
 

@@ -143,8 +143,12 @@ def _check_wanted(predictor: Predictor, wanted: Wanted, shuffle: bool) -> None:
     """What cannot be had, before the clips are decoded."""
     if wanted.more_views:
         check_views(predictor, wanted.mirror)
-        if shuffle:
-            raise ConfigError("--shuffle shows one view of each clip; leave out --views and --mirror")
+        if shuffle or wanted.time or wanted.robustness:
+            raise ConfigError(
+                "--shuffle, --time and --robustness show one view of each clip; leave out --views, --mirror"
+            )
+    if shuffle and (wanted.time or wanted.robustness):
+        raise ConfigError("--time shuffles the clips itself, --robustness copies them as they are; leave out --shuffle")
     for name in ("views and mirror", "time", "robustness"):
         if getattr(wanted, "more_views" if name == "views and mirror" else name):
             alone(f"evaluate with {name}")

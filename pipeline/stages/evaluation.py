@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -83,13 +84,15 @@ def find_run(predictor: Predictor, track: Track, uri: str | None) -> FinishedRun
 
 
 def report_folder(predictor: Predictor, data: DataConfig | None, split: str, shuffle: bool) -> Path:
-    """Where a report goes that nobody named a place for: evaluation/WHAT in the folder of the training, or in the
-    current one for a model that lies elsewhere. WHAT is the split, or the name of other data.
+    """Where a report goes that nobody named a place for: evaluation/WHAT in the folder of the training.
+
+    In the current one for a model that lies elsewhere, or where nothing can be written. WHAT is the split, or the name
+    of other data.
     """
     what = split if data is None else Path(data.root or "data").resolve().stem
     what += "-shuffled" if shuffle else ""
     home = predictor.folder.resolve().parent if predictor.folder else None
-    if home is not None and (home / RESULT).exists():
+    if home is not None and (home / RESULT).exists() and os.access(home, os.W_OK):
         return home / EVALUATION / what
     return Path(EVALUATION) / f"{predictor.card.config.get('name', 'model')}-{what}"
 
@@ -112,7 +115,7 @@ def _record(run: FinishedRun, metrics: dict[str, Any], out: Path, track: Track) 
     if "calibration" in metrics:
         numbers["evaluate/ece"] = metrics["calibration"]["after"]["ece"]
     try:
-        run.artifact(out, f"evaluations/{now}-{out.name}")
+        run.artifacts(out, f"evaluations/{now}-{out.name}")
         run.metrics(numbers, step=len(metrics.get("readings", [])))
     except TrackingError as error:
         if track == "yes":

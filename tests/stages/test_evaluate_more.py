@@ -62,6 +62,12 @@ def test_wishes_that_make_no_sense_are_refused(wanted: dict[str, Any], says: str
         Wanted(**wanted)
 
 
+@pytest.mark.parametrize("wanted", [Wanted(views=2), Wanted(time=True), Wanted(robustness=True)])
+def test_shuffled_clips_are_not_mixed_with_other_looks(predictor: Predictor, wanted: Wanted) -> None:
+    with pytest.raises(ConfigError, match="leave out"):
+        evaluate(predictor, None, shuffle=True, wanted=wanted)
+
+
 @pytest.mark.parametrize("t", [1, 2, 5, 8])
 def test_what_each_way_of_showing_a_clip_shows(t: int) -> None:
     shown = {name: order(t, "ab" * 32) for name, order in VARIANTS.items()}
