@@ -64,9 +64,10 @@ def calibration(probabilities: Floats, labels: Ints, groups: Sequence[str], seed
         seed: of the resampling.
 
     Returns:
-        `ece`, the expected calibration error, with `_low` and `_high` (95%, over groups; small sets are biased
-        upwards); `log_loss` in nats; `confidence`, the mean; `bins`, those that hold answers: `{from, to, answers,
-        confidence, accuracy}`.
+        `ece`, the expected calibration error, with `_low` and `_high` (95%, over groups);
+        `ece_by_chance`, what it would be on average if every confidence were the chance of being right;
+        `log_loss` in nats; `confidence`, the mean;
+        `bins`, those that hold answers: `{from, to, answers, confidence, accuracy}`.
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
@@ -82,6 +83,7 @@ def calibration(probabilities: Floats, labels: Ints, groups: Sequence[str], seed
     count, sure, hits = sums.sum(axis=0).reshape(3, BINS)
     return {
         **entry("ece", point[0], low[0], high[0]),
+        "ece_by_chance": _by_chance(confidence, of, seed),
         "log_loss": float(-np.log(np.maximum(own, TINY)).mean()),
         "confidence": float(confidence.mean()),
         "bins": [
@@ -96,6 +98,14 @@ def calibration(probabilities: Floats, labels: Ints, groups: Sequence[str], seed
             if count[b]
         ],
     }
+
+
+def _by_chance(confidence: Floats, of: Ints, seed: int, draws: int = 100) -> float:
+    """Mean calibration error of answers that are right with a chance of their confidence; `of` is each one's bin."""
+    rng = np.random.default_rng(seed)
+    sure = np.bincount(of, confidence, minlength=BINS)
+    hits = [np.bincount(of, rng.random(len(of)) < confidence, minlength=BINS) for _ in range(draws)]
+    return float(np.abs(sure - np.array(hits)).sum(axis=1).mean() / len(of))
 
 
 def _error(sums: Floats) -> Floats:

@@ -62,6 +62,14 @@ def test_scaling_mends_an_overconfident_model() -> None:
     assert before > 0.2 and after < 0.05
 
 
+def test_few_answers_have_a_calibration_error_by_chance() -> None:
+    logits, labels = drawn(800, 1.0)
+    p = rescaled(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), 1.0)
+    few, many = (calibration(p[:n], labels[:n], [str(i) for i in range(n)]) for n in (40, 800))
+    assert few["ece_by_chance"] > 2 * many["ece_by_chance"]
+    assert many["ece"] < 2 * many["ece_by_chance"]  # these are honest
+
+
 def test_one_class_and_certain_answers_have_a_calibration_too() -> None:
     assert calibration(np.ones((3, 1)), np.zeros(3, dtype=np.int64), ["a", "b", "c"])["ece"] == 0
     assert fit_temperature(np.zeros((3, 1)), np.zeros(3, dtype=np.int64)) > 0
