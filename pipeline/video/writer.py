@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import cv2
@@ -26,23 +26,38 @@ def write_video(path: str, frames: np.ndarray, fps: float, codec: str | None = N
         ValueError: frames, fps, suffix or codec that cannot be written.
         OSError: the file cannot be opened or written.
     """
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
+        raise ValueError(f"frames must be uint8 (T, H, W, 3), not {frames.dtype} {frames.shape}")
+    with video_writer(path, frames.shape[2], frames.shape[1], fps, codec) as write:
+        for frame in frames:
+            write(frame)
+
+
+@contextmanager
+def video_writer(
+    path: str, width: int, height: int, fps: float, codec: str | None = None
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """A video file to which frames, uint8 (height, width, 3) RGB, are written one by one by what is yielded.
+
+    Args and Raises: as of `write_video`.
+    """
     choices = FORMATS.get(os.path.splitext(path)[1].lower(), ())
     if not choices or (codec is not None and codec not in choices):
         allowed = ", ".join(f"{key} with {' or '.join(value)}" for key, value in FORMATS.items())
         raise ValueError(f"cannot write {codec or 'a video'} to {path}; choose {allowed}")
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
-        raise ValueError(f"frames must be uint8 (T, H, W, 3), not {frames.dtype} {frames.shape}")
-    height, width = frames.shape[1:3]
     if height % 2 or width % 2 or fps <= 0:
         raise ValueError(f"{path}: {width} x {height} at {fps:g} fps; both sides must be even and fps above 0")
     fourcc = cv2.VideoWriter_fourcc(*(codec or choices[0]))  # type: ignore[attr-defined]
     with _without_stderr():
         writer = cv2.VideoWriter(path, cv2.CAP_FFMPEG, fourcc, fps, (width, height))
+
+    def write(frame: np.ndarray) -> None:
+        writer.write(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2BGR))
+
     try:
         if not writer.isOpened():
             raise OSError(f"{path} cannot be opened for writing; does its folder exist?")
-        for frame in frames:
-            writer.write(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2BGR))
+        yield write
     finally:
         writer.release()
     if not os.path.exists(path) or os.path.getsize(path) == 0:
