@@ -9,7 +9,7 @@ from jsonargparse.typing import PositiveInt
 from pipeline.cli.shared import add_model, add_reading, command_parser
 from pipeline.config import DataConfig, LimitsConfig, TrackingConfig
 from pipeline.errors import ConfigError
-from pipeline.options import add_json, guarded, print_result
+from pipeline.options import Parser, add_json, guarded, print_result
 
 SPLITTING = ("val", "test", "split_seed", "allow_leak", "folds", "fold")
 """Options of the data that say who learns from it."""
@@ -17,11 +17,18 @@ SPLITTING = ("val", "test", "split_seed", "allow_leak", "folds", "fold")
 
 def evaluate_command(given: list[str]) -> None:
     """Parse, call, print."""
-    parser = command_parser("evaluate", "Score a model on clips it was not trained on, with intervals and coverage.")
+    parser = command_parser(
+        "evaluate",
+        "Score a model on clips it was not trained on, and write a report: scores with intervals and coverage, "
+        "calibration, when to abstain, mistakes. Each reading of its test split is noted; docs/evaluation.md explains.",
+    )
     add_model(parser)
     parser.add_argument("DATA", type=str, nargs="?", default=None, help="default: the data it was trained on")
     parser.add_class_arguments(DataConfig, "data", skip={"root", *SPLITTING})
-    parser.add_argument("--out", type=Path | None, default=None, help="folder for metrics, tables and pictures")
+    parser.add_argument(
+        "--out", type=Path | None, default=None,
+        help="folder of the report; unset: evaluation/SPLIT in the folder of the training, else in the current one",
+    )  # fmt: skip
     parser.add_argument(
         "--split", choices=["test", "val", "train", "all"], default="test",
         help="clips of the model's own split; all includes those it learned from",
@@ -29,16 +36,50 @@ def evaluate_command(given: list[str]) -> None:
     parser.add_argument(
         "--shuffle", action="store_true", help="show each clip's moments in random order: the score without time"
     )
+    _add_wanted(parser)
+    parser.add_argument(
+        "--track", choices=["auto", "yes", "no"], default="auto",
+        help="put the report into the model's MLflow run: where that is there, insist on it, or never",
+    )  # fmt: skip
     add_json(parser)
     options = guarded(parser, given)
     from pipeline.report.text import print_metrics
-    from pipeline.stages.evaluate import evaluate
+    from pipeline.stages.evaluate import Wanted
+    from pipeline.stages.evaluation import evaluate_and_record
     from pipeline.stages.models import opened_model
 
+    wanted = Wanted(options.precision, options.views, options.mirror, options.time, options.robustness)
     data = None if options.DATA is None else DataConfig(root=options.DATA, **vars(options.data))
     with opened_model(options.MODEL, options.device, TrackingConfig(uri=options.uri)) as predictor:
-        metrics = evaluate(predictor, data, options.split, options.out, options.workers, options.shuffle)
-    print_result(metrics, options.json, print_metrics(metrics))
+        metrics = evaluate_and_record(
+            predictor, data, options.split, options.out, options.workers, options.shuffle, wanted, options.track,
+            options.uri,
+        )  # fmt: skip
+    print_result(metrics, options.json, f"{print_metrics(metrics)}\n\nreport {metrics['report']}/index.html")
+
+
+def _add_wanted(parser: Parser) -> None:
+    """What an evaluation can look for beside the score."""
+    parser.add_argument(
+        "--precision", type=float, default=0.95,
+        help="share of right answers wished for: the report has the confidence below which to abstain for it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--views", type=PositiveInt, default=1,
+        help="look at each clip so often, at other moments; the mean of the answers is its one answer",
+    )  # fmt: skip
+    parser.add_argument(
+        "--mirror", action="store_true",
+        help="also look at mirror images, for a model that was trained with augmentation.flip",
+    )  # fmt: skip
+    parser.add_argument(
+        "--time", action="store_true",
+        help="is time used? Score the clips shuffled, reversed, frozen, cut and thinned, beside pooling alone",
+    )  # fmt: skip
+    parser.add_argument(
+        "--robustness", action="store_true",
+        help="score copies of up to 64 clips: encoded again, low bitrate, small, frames lost, dark, bright, noisy",
+    )  # fmt: skip
 
 
 def classify_command(given: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""From decoded frames to square frames of one size: the only place that knows albumentations.
+"""From decoded frames to square frames of one size, by albumentations, which only this file and `corruptions` know.
 
 Frames that are only fitted, as all but training's are, go through OpenCV alone, to the bits that albumentations gives:
 importing it takes as long as classifying dozens of clips.

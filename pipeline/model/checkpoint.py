@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from argparse import ArgumentError
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -29,6 +30,7 @@ from pipeline.config import Config
 from pipeline.disk import refusal, sync
 from pipeline.errors import CheckpointError, UserError
 from pipeline.model.classifier import Classifier, build_classifier
+from pipeline.model.readings import READINGS
 
 FORMAT = 2
 TENSORS = "model.safetensors"
@@ -79,6 +81,7 @@ def save(folder: str | Path, weights: Mapping[str, Tensor], card: Card) -> None:
         new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
         try:
             _write(new, weights, card)
+            _take_over_readings(folder, new)
             _replace(folder, new)
         finally:
             shutil.rmtree(new, ignore_errors=True)
@@ -182,6 +185,19 @@ def config_of(card: Card) -> Config:
     return config_from_dict(card.config)
 
 
+def temperature_of(card: Card) -> float:
+    """By what the logits are divided before the softmax, see `report.calibration`; 1 where it was never fitted.
+
+    Raises:
+        CheckpointError: no number above 0.
+    """
+    found = card.extra.get("calibration", {})
+    temperature = found.get("temperature", 1.0) if isinstance(found, dict) else None
+    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+        raise CheckpointError(f"{CARD} is damaged (its temperature is {temperature!r}, not a number above 0)")
+    return float(temperature)
+
+
 def _write(new: Path, weights: Mapping[str, Tensor], card: Card) -> None:
     """Both files, on the disk before they get their name."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
@@ -193,6 +209,14 @@ def _write(new: Path, weights: Mapping[str, Tensor], card: Card) -> None:
     (new / TENSORS).chmod(0o644)
     for path in (new / TENSORS, new / CARD, new):
         sync(path)
+
+
+def _take_over_readings(folder: Path, new: Path) -> None:
+    """Other words about the same weights are the same model: the readings of its test split stay with it."""
+    old = folder / READINGS
+    with suppress(CheckpointError):
+        if old.is_file() and _read_card(folder / CARD)[1] == _read_card(new / CARD)[1]:
+            shutil.copy(old, new / READINGS)
 
 
 def _replace(folder: Path, new: Path) -> None:
@@ -221,7 +245,9 @@ def _refuse_foreign(folder: Path) -> None:
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is a file; a checkpoint is a folder")
     for item in sorted(folder.iterdir()):
-        if item.name not in (TENSORS, CARD) and not item.name.startswith("."):  # file managers leave hidden files
+        if item.name not in (TENSORS, CARD, READINGS) and not item.name.startswith(
+            "."
+        ):  # file managers leave hidden files
             raise CheckpointError(f"{folder} holds {item.name}, no part of a checkpoint; choose another folder")
 
 

@@ -16,6 +16,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.disk import replacing
+from pipeline.report.bootstrap import format_interval
+from pipeline.report.variants import cost_text
 
 
 def render(template: str, **values: Any) -> str:
@@ -24,7 +26,8 @@ def render(template: str, **values: Any) -> str:
     Args:
         template: file name in `templates/`.
         values: what it shows. In the template, `value | data` is JSON for a script, `path_or_bytes | picture` the
-            address of a PNG, JPEG or WebM inside the page.
+            address of a PNG, JPEG or WebM inside the page,
+            `row | score('f1')` a number with its interval.
     """
     return _environment().get_template(template).render(**values)
 
@@ -41,7 +44,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"data": _data, "picture": _picture}
+    environment.filters |= {"data": _data, "picture": _picture, "score": _score, "cost": cost_text}
     return environment
 
 
@@ -51,6 +54,11 @@ def _data(value: Any) -> Markup:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)  # noqa: S704  (escaped just above)
+
+
+def _score(row: dict[str, Any], key: str = "score") -> str:
+    """A score of a row with its interval."""
+    return format_interval(row[key], row[f"{key}_low"], row[f"{key}_high"])
 
 
 KINDS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"\x1aE\xdf\xa3": "video/webm"}

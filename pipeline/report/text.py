@@ -34,6 +34,7 @@ def print_metrics(metrics: dict[str, Any], width: int = 100) -> str:
         lines.append(("segments", f"{counts['true']} true, {counts['predicted']} predicted"))
     if metrics.get("shuffled"):
         lines.append(("order", "each clip's moments were shuffled"))
+    lines += _trust(metrics)
     groups = metrics["groups"]
     clips = f"{metrics['n']}/{metrics['expected']} clips, {groups} group{'s' if groups != 1 else ''}"
     lines += [("coverage", clips + _moments(metrics)), _baseline(metrics)]
@@ -49,6 +50,33 @@ def print_metrics(metrics: dict[str, Any], width: int = 100) -> str:
         unit = "clips" if task == "label" else "moments"
         text += ["", _per_class_text(metrics["per_class"], unit, width)]
     return "\n".join(text)
+
+
+def _trust(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    """What an evaluation found beside the scores: calibration, threshold, time, robustness, readings."""
+    lines = []
+    if found := metrics.get("calibration"):
+        after = score_text(found["after"], "ece")
+        before = "" if found["before"] is None else f", {found['before']['ece']:.3f} before temperature scaling"
+        lines.append(("calibration", f"error {after}{before}"))
+        selection = metrics["selection"]
+        if (kept := selection["selected"]) is not None:
+            shares = f"answers {score_text(kept, 'coverage')} of them, {score_text(kept, 'precision')} right"
+            lines.append(
+                ("abstain", f"below {selection['threshold']:.3g} for precision {selection['precision']:g}: {shares}")
+            )
+    if metrics.get("views", 1) > 1 or metrics.get("mirrored"):
+        mirrored = " and as many mirror images" if metrics["mirrored"] else ""
+        lines.append(("views", f"{metrics['views']} of each clip{mirrored}, one answer"))
+    if found := metrics.get("time"):
+        lines += [("time", f"{row['name']}: {score_text(row, 'score')}") for row in found["rows"]]
+        lines.append(("time", found["verdict"]))
+    if found := metrics.get("robustness"):
+        lines += [("copies", f"{row['name']}: {score_text(row, 'score')}") for row in found["rows"]]
+    if metrics.get("readings"):
+        count = len(metrics["readings"])
+        lines.append(("test split", f"read {count} time{'s' if count != 1 else ''}, this one included"))
+    return lines
 
 
 def _moments(metrics: dict[str, Any]) -> str:

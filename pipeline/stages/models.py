@@ -39,7 +39,11 @@ def load_model(
         TrackingError: the store does not have it.
     """
     with tempfile.TemporaryDirectory() as folder:
-        return load_predictor(Path(from_first(lambda: str(_find(str(name), folder, tracking)))), device, precision)
+        found = Path(from_first(lambda: str(_find(str(name), folder, tracking))))
+        predictor = load_predictor(found, device, precision)
+    if str(name).startswith(STORE_SCHEMES):
+        predictor.folder = None  # its copy is gone; what is noted of it goes into its run
+    return predictor
 
 
 @contextmanager

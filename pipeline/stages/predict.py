@@ -66,6 +66,7 @@ class Predictor:
         device: where to compute.
         digest: names the checkpoint in results.
         engine: what computes the answers to whole clips; None: PyTorch.
+        folder: where the checkpoint lies, for what is noted beside it; None: nowhere that stays.
 
     Example:
         >>> predictor = pipeline.load("runs/demo/best")
@@ -73,13 +74,21 @@ class Predictor:
     """
 
     def __init__(
-        self, model: Classifier, card: Card, device: torch.device, digest: str, engine: Engine | None = None
+        self,
+        model: Classifier,
+        card: Card,
+        device: torch.device,
+        digest: str,
+        engine: Engine | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.model = model.to(device).eval()
         self.card = card
         self.device = device
         self.digest = digest
         self.engine = engine or TorchEngine(self.model, device)
+        self.folder = folder
+        self.temperature = checkpoint.temperature_of(card)
         config = checkpoint.config_of(card)
         self.task = config.task
         self.plan = Plan.of(config)
@@ -123,7 +132,7 @@ class Predictor:
             return Prediction(file.path, None, loaded.error)
         answer, times = self._finished(one.output), one.times
         if shuffle:
-            back = np.argsort(_random_order(file.digest, one.length))
+            back = np.argsort(shuffled_order(one.length, file.digest))
             times, answer = times[back], answer[back] if self.model.per_moment else answer
         probabilities, values = (None, answer) if self.model.numeric else (answer, None)
         return Prediction(
@@ -144,7 +153,7 @@ class Predictor:
         Returns:
             As of `answer`; what is for each moment is in the order of time again.
         """
-        order = _random_order(digest, clip.length)
+        order = shuffled_order(clip.length, digest)
         answer = self.answer(clip.reordered(order))
         return answer[np.argsort(order)] if self.model.per_moment else answer
 
@@ -177,11 +186,16 @@ class Predictor:
         """The model's output for one clip (..., K), as `answer` gives it."""
         one = torch.from_numpy(output).double()
         if not self.model.numeric:
-            one = torch.softmax(one, dim=-1)
+            one = torch.softmax(one / self.temperature, dim=-1)
         elif self.model.per_moment and one.ndim == 2:
             one = one.squeeze(-1)
         found: NDArray[np.float64] = one.numpy()
         return found
+
+
+def shuffled_order(length: int, digest: str) -> NDArray[np.int64]:
+    """Random, the same each time for a clip of this digest (hex, may be empty) and number of moments."""
+    return np.random.default_rng([int(digest[:12] or "0", 16), length]).permutation(length)
 
 
 def encode_clip(model: Classifier, clip: ClipInputs, device: torch.device) -> dict[str, NDArray[np.float32]]:
@@ -191,12 +205,7 @@ def encode_clip(model: Classifier, clip: ClipInputs, device: torch.device) -> di
 
 def _shuffled(loaded: LoadedClip, digest: str) -> LoadedClip:
     clip = loaded.clip
-    return loaded if clip is None else replace(loaded, clip=clip.reordered(_random_order(digest, clip.length)))
-
-
-def _random_order(digest: str, length: int) -> NDArray[np.int64]:
-    """A clip's moments in random order, which its identity decides."""
-    return np.random.default_rng([int(digest[:12] or "0", 16), length]).permutation(length)
+    return loaded if clip is None else replace(loaded, clip=clip.reordered(shuffled_order(clip.length, digest)))
 
 
 def load_predictor(folder: Path, device: str | torch.device = "auto", precision: Precision = "fp32") -> Predictor:
@@ -212,10 +221,11 @@ def load_predictor(folder: Path, device: str | torch.device = "auto", precision:
             packed = checkpoint.contents(folder) if is_first() else {}
             for name in checkpoint.FILES:
                 (Path(copy) / name).write_bytes(bytes_from_first(lambda name=name: packed[name]))  # type: ignore[misc]
-            return _read_predictor(Path(copy), chosen, precision)
-    return _read_predictor(folder, chosen, precision)
+            return _read_predictor(Path(copy), chosen, precision, folder)
+    return _read_predictor(folder, chosen, precision, folder)
 
 
-def _read_predictor(folder: Path, device: torch.device, precision: Precision) -> Predictor:
-    model, card = checkpoint.load(folder)
-    return Predictor(model, card, device, checkpoint.digest(folder), TorchEngine(model.to(device), device, precision))
+def _read_predictor(place: Path, device: torch.device, precision: Precision, folder: Path) -> Predictor:
+    model, card = checkpoint.load(place)
+    engine = TorchEngine(model.to(device), device, precision)
+    return Predictor(model, card, device, checkpoint.digest(place), engine, folder)

@@ -5,15 +5,30 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+_silent: ContextVar[bool] = ContextVar("silent", default=False)
+
 
 def speaks() -> bool:
     """Whether this process shows anything: of several that train together the first does (`torchrun` sets $RANK)."""
-    return os.environ.get("RANK", "0") == "0"
+    return os.environ.get("RANK", "0") == "0" and not _silent.get()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Show nothing of what is done within: a training that is a small part of something else. A bar that is there
+    already stays.
+    """
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
 
 
 def say(message: str) -> None:

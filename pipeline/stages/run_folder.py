@@ -108,7 +108,7 @@ def clear(folder: Path) -> None:
     """Remove what a training writes, and nothing else that may lie in the folder."""
     for name in (RESULT, NAME, FORMER, "catalog.parquet", "config.yaml"):  # first: they say what the rest is
         (folder / name).unlink(missing_ok=True)
-    for name in ("best", "last", "report"):
+    for name in ("best", "last", "report", "evaluation"):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,18 +29,22 @@ from pipeline.report.tasks import JUDGED, TITLES, headline
 from pipeline.report.text import score_text
 from pipeline.report.write import write_report
 from pipeline.stages import inside
+from pipeline.stages.calibrate import calibrate
 from pipeline.stages.checks import check_data, check_encoder, check_task, with_gap
 from pipeline.stages.devices import choose_device
 from pipeline.stages.distributed import is_first, joined
-from pipeline.stages.evaluate import identities, score
+from pipeline.stages.examine import examine
 from pipeline.stages.feed import sources_for
 from pipeline.stages.fit import EpochHook, Fitted, fit
 from pipeline.stages.ingest import Ingested, ingest
 from pipeline.stages.inside import Reading
-from pipeline.stages.predict import load_predictor
+from pipeline.stages.mistakes import film_strips
+from pipeline.stages.predict import Predictor, load_predictor
 from pipeline.stages.progress import say
+from pipeline.stages.readings import note_reading, reading_of
 from pipeline.stages.resume import TrainingState, save_state
 from pipeline.stages.run_folder import RESULT, clear, forget_state, locked, opened, recorded, rooted
+from pipeline.stages.scoring import Scored, identities, score
 from pipeline.stages.serve.folder import log_model
 from pipeline.stages.target_notes import target_notes
 from pipeline.tracking.runs import Run, end_early, start
@@ -228,6 +232,7 @@ def _train_tracked(
     if state.history and on_epoch is not None:
         on_epoch(state.history[-1], state.inside[-1])  # the answer may have been given to a process that was killed
     fitted = fit(model, train_source, val_source, config, state, card, folder, device, record)
+    calibrate(folder / "best", val_source, device)
     del train_source, val_source  # their workers end here, not beside those of the test
     return _finish(config, folder, data, fitted, run, device, test)
 
@@ -310,12 +315,27 @@ def _test(config: Config, folder: Path, data: Ingested, run: Run, device: torch.
         return metrics
     described = replace(card, metrics={**card.metrics, "test": headline(metrics)})
     checkpoint.save(folder / "best", predictor.model.state_dict(), described)
-    write_report(metrics, scored.tracks, folder / "report")
+    _report_test(config, folder, predictor, scored, run)
     names = {f"test/{k}": float(v) for k, v in headline(metrics).items() if isinstance(v, int | float)}
     attempt(lambda: run.metrics(names, step=card.extra["epoch"]))
     first = JUDGED[config.task].scores[0]
     say(f"test {TITLES[first]} {score_text(metrics, first)}")
     return metrics
+
+
+def _report_test(config: Config, folder: Path, predictor: Predictor, scored: Scored, run: Run) -> None:
+    """The report of the test, as `evaluate` writes it; the reading of the test split beside the checkpoint."""
+    digest = checkpoint.digest(folder / "best")
+    reading = reading_of(predictor.card, scored.metrics, "train", scored.metrics["n"], digest)
+    readings = note_reading(reading, folder / "best", None)
+    attempt(lambda: run.tags({"test.readings": len(readings), "test.last_reading": f"{reading.time} train"}))
+    metrics = scored.metrics | {"split": "test", "data": str(config.data.root), "model": digest}
+    metrics |= examine(predictor, scored) | {"readings": [asdict(one) for one in readings]}
+    if "calibration" in metrics:
+        error = {"test/ece": metrics["calibration"]["after"]["ece"]}
+        attempt(lambda: run.metrics(error, step=predictor.card.extra["epoch"]))
+    strips = film_strips(scored, metrics.get("mistakes", []), config.training.workers)
+    write_report(metrics, scored.tracks, folder / "report", strips, config.name)
 
 
 def _publish(folder: Path, run: Run) -> None:

@@ -36,7 +36,6 @@ ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 """What MLflow is told before it is imported, unless the user said otherwise: no telemetry, no chatter,
 nothing on stdout (it belongs to results), and about 4 s instead of 4 min until a dead server is reported."""

@@ -29,13 +29,13 @@ def write_video(path: str, frames: np.ndarray, fps: float, codec: str | None = N
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
         _codec(path, codec)
         raise ValueError(f"frames must be uint8 (T, H, W, 3), not {frames.dtype} {frames.shape}")
-    with video_sink(path, frames.shape[2], frames.shape[1], fps, codec) as write:
+    with video_writer(path, frames.shape[2], frames.shape[1], fps, codec) as write:
         for frame in frames:
             write(frame)
 
 
 @contextmanager
-def video_sink(
+def video_writer(
     path: str, width: int, height: int, fps: float, codec: str | None = None
 ) -> Iterator[Callable[[np.ndarray], None]]:
     """A video file that is written frame by frame; yields a function that takes the next, uint8 (H, W, 3) RGB.

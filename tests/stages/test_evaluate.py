@@ -141,6 +141,8 @@ def test_segments_of_one_file_are_clips_of_their_own(make_config: Any, tiny_clip
 def test_a_recurrence_answers_otherwise_to_shuffled_moments(predictor: Predictor) -> None:
     plain, shuffled, again = (evaluate(predictor, None, shuffle=shuffle) for shuffle in (False, True, True))
     assert not plain["shuffled"] and shuffled["shuffled"]
+    counted = [len(found.pop("readings")) for found in (plain, shuffled, again)]
+    assert counted == [counted[0], counted[0] + 1, counted[0] + 2]
     assert shuffled == again and shuffled["log_loss"] != plain["log_loss"]
     assert {key: shuffled[key] for key in ("n", "expected", "failed")} == {
         key: plain[key] for key in ("n", "expected", "failed")
@@ -168,7 +170,9 @@ def test_pooling_alone_does_not_see_the_order_and_moments_keep_their_answers(mak
 def test_the_report_is_written(predictor: Predictor, tmp_path: Path) -> None:
     metrics = evaluate(predictor, None, out=tmp_path / "report")
     names = {path.name for path in (tmp_path / "report").iterdir()}
-    assert names == {"metrics.json", "per_class.csv", "confusion.png", "per_class.png"}
+    pictures = {"confusion.png", "per_class.png", "calibration.png", "risk.png"}
+    assert names - {"mistakes.jpg"} == {"index.html", "metrics.json", "per_class.csv", *pictures}
+    assert ("mistakes.jpg" in names) == bool(metrics["mistakes"])
     assert json.loads((tmp_path / "report/metrics.json").read_text()) == metrics
     rows = pd.read_csv(tmp_path / "report/per_class.csv")
     assert rows["class"].tolist() == ["blue", "green", "red"] and rows["support"].sum() == 12

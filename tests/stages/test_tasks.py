@@ -36,10 +36,12 @@ SCORES = {
     "frame_regression": ("mae", "rmse", "r2"),
 }
 PICTURES = {
-    "frame_label": {"ribbons.png", "confusion.png", "per_class.png", "per_class.csv"},
+    "frame_label": {
+        "ribbons.png", "confusion.png", "per_class.png", "per_class.csv", "calibration.png", "risk.png",
+    },
     "regression": {"scatter.png"},
     "frame_regression": {"curves_over_time.png"},
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def test_training_ends_with_the_tasks_scores_in_the_result_the_card_and_the_run(
 
 def test_the_report_has_the_tasks_pictures(finished: Finished) -> None:
     names = {path.name for path in (finished.folder / "report").iterdir()}
-    always = {"metrics.json", "history.json", "inside.json", "skipped.json", "curves.png", "inside.png"}
+    always = {"index.html", "metrics.json", "history.json", "inside.json", "skipped.json", "curves.png", "inside.png"}
     assert names == always | PICTURES[finished.config.task]
 
 

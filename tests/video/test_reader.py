@@ -278,6 +278,6 @@ def test_a_playlist_does_not_show_the_file_that_it_names(data_root: Path, tmp_pa
     lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:10", "#EXTINF:1,", str(named), "#EXT-X-ENDLIST", ""]
     for name in ("list.m3u8", "list.mp4", "list"):
         (tmp_path / name).write_text("\n".join(lines))
-        with pytest.raises(VideoError, match="not a video.*a playlist, which names other files"):
+        with pytest.raises(VideoError, match=r"not a video.*a playlist, which names other files"):
             probe(str(tmp_path / name))
     assert len(probe(str(named)).times) > 1

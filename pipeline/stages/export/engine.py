@@ -38,6 +38,7 @@ class OnnxEngine:
         device: cpu; cuda, cuda:1: ONNX Runtime's CUDA provider; auto: CUDA where the installed ONNX Runtime has it.
 
     Attributes:
+        name: of library, device and precision.
         card: export.json.
         classes: names in the order of the logits; none for numbers.
         numeric, per_moment: as of `Classifier`.
@@ -68,6 +69,7 @@ class OnnxEngine:
         self._wants_cuda = device.startswith("cuda")
         self._sessions: dict[str, Any] = {}
         self._opening = threading.Lock()
+        self.name = "onnx cuda fp32" if self._wants_cuda else "onnx cpu fp32"
         self.images = CPU_IMAGES if self._providers[0] == "CPUExecutionProvider" else GPU_IMAGES
 
     def encode(self, frames: Arrays) -> dict[str, NDArray[np.float32]]:

@@ -19,7 +19,7 @@ from pipeline.disk import sync
 from pipeline.errors import ConfigError, UserError
 from pipeline.video.display import resize
 from pipeline.video.overlay import annotated
-from pipeline.video.writer import check_format, video_sink
+from pipeline.video.writer import check_format, video_writer
 
 ROOM, TRIES, FIRST_WAIT = 256, 5, 0.5
 POST_SECONDS, LAST_SECONDS = 10.0, 5.0
@@ -131,7 +131,7 @@ class Recorder:
         picture = annotated(resize(frame, *self._size), label, share)
         if self._write is None:
             height, width = picture.shape[:2]
-            self._write = self._opened.enter_context(video_sink(str(self._temporary), width, height, self._rate))
+            self._write = self._opened.enter_context(video_writer(str(self._temporary), width, height, self._rate))
             self._start = time
         due = round((time - self._start) * self._rate)
         if due - self._written > LONGEST_STILL * self._rate:  # a gap
