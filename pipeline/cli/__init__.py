@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "classify": ("models", "label files into a table"),
     "compare": ("registry", "compare two models clip by clip"),
     "register": ("registry", "make a model a version in MLflow's registry"),
+    "timeline": ("timeline", "label long recordings over time: events, subtitles, picture"),
     "export": ("export", "write a model as ONNX graphs and a torch.export program"),
     "watch": ("watch", "answer to cameras and streams as they go on"),
     "tune_watch": ("watch", "choose on validation clips how a model watches"),

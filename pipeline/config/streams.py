@@ -54,3 +54,29 @@ class WatchConfig:
     """Address that every event is sent to as JSON, by POST."""
     record: str | None = None
     """Video file (.mp4, .avi, .mkv, .webm) of the moments with their answers; of several sources, a file each."""
+
+
+@dataclass
+class TimelineConfig:
+    """How long recordings are labelled, from beginning to end."""
+
+    mode: Literal["auto", "state", "window"] = "auto"
+    """state: the model's state goes from moment to moment and begins anew as `tune_watch` chose; window: the model sees
+    one window after the other, the answer stands in the middle of each; auto: state for a model with an answer per
+    moment that reads forward, window for others."""
+    window: PositiveFloat | None = None
+    """mode window: seconds that the model sees at once; unset: as long as its training clips were on the whole."""
+    stride: PositiveFloat | None = None
+    """mode window: seconds from one window to the next, at most a window; unset: a quarter of a window."""
+    rate: PositiveFloat | None = None
+    """Moments per second; unset: as the model samples, or as its training clips were sampled on the whole."""
+    ignore: list[str] = field(default_factory=list)
+    """Labels that make no events; `data.background` never does."""
+
+    def __post_init__(self) -> None:
+        if self.mode == "state" and (self.window is not None or self.stride is not None):
+            raise ConfigError("window and stride are for mode window; mode is state")
+        if self.window is not None and self.stride is not None and self.stride > self.window:
+            raise ConfigError(
+                f"stride is {self.stride:g} s, window {self.window:g} s; a stride above the window leaves moments out"
+            )

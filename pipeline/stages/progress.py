@@ -40,8 +40,11 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar with speed and time left; yields a function to call with the number of things just done."""
+def bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar with speed and time left; yields a function to call with the number of things just done.
+
+    A total of None is not known.
+    """
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
     with Progress(

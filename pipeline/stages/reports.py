@@ -80,6 +80,19 @@ def classify_text(result: Classified) -> str:
     return text_table(["path", "label", "probability"], rows)
 
 
+def timeline_text(result: dict[str, Any]) -> str:
+    """A line per recording, then where its files are."""
+    lines = []
+    for row in result["rows"]:
+        read = row["status"] == "ok"
+        length = f"{row['duration']:.1f}" if read else ""
+        events = str(row["events"]) if read else ""
+        lines.append([row["path"], row["status"], length, events, row.get("name", ""), row["note"]])
+    table = text_table(["path", "status", "seconds", "events", "name", "note"], lines)
+    files = "NAME.events.jsonl, .events.csv, .srt, .vtt, .probabilities.parquet, .timeline.png"
+    return f"{table}\n\nfiles  {result['out']}: {files}" if result["ok"] else table
+
+
 def _over_time(table: list[dict[str, Any]], column: str) -> list[list[str]]:
     """A line per segment or per moment, a file's name on its first; one for a file that could not be read."""
     lines = []

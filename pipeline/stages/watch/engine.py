@@ -49,6 +49,7 @@ class TorchEngine:
 
     def __init__(self, predictor: Predictor) -> None:
         self.model, self.device = predictor.model, predictor.device
+        self._temperature = predictor.temperature
 
     @torch.inference_mode()
     def encode(self, moments: Sequence[Inputs]) -> dict[str, torch.Tensor]:
@@ -76,7 +77,7 @@ class TorchEngine:
             output, after = self.model.step(features, before)
         output = output.double()
         if not self.model.numeric:
-            output = torch.softmax(output, dim=-1)
+            output = torch.softmax(output / self._temperature, dim=-1)
         answers: NDArray[np.float64] = output.cpu().numpy()
         lists = {name: values.tolist() for name, values in means.items()}
         shown = [{name: values[row] for name, values in lists.items()} for row in range(len(states))]
@@ -96,10 +97,15 @@ class Graphs(Protocol):
 
 
 class GraphEngine:
-    """An exported model, such as one in ONNX Runtime; it does not tell what its gates do. See `Engine`."""
+    """An exported model, such as one in ONNX Runtime; it does not tell what its gates do. See `Engine`.
 
-    def __init__(self, graphs: Graphs) -> None:
-        self._graphs = graphs
+    Args:
+        graphs: the model.
+        temperature: of its checkpoint, which the graphs do not have.
+    """
+
+    def __init__(self, graphs: Graphs, temperature: float = 1.0) -> None:
+        self._graphs, self._temperature = graphs, temperature
 
     def encode(self, moments: Sequence[Inputs]) -> dict[str, NDArray[np.float32]]:
         """See `Engine`."""
@@ -119,6 +125,7 @@ class GraphEngine:
         output, after = self._graphs.step(features, before)
         answers = output.astype(np.float64)
         if not self._graphs.numeric:
+            answers /= self._temperature
             shifted = np.exp(answers - answers.max(axis=-1, keepdims=True))
             answers = shifted / shifted.sum(axis=-1, keepdims=True)
         rows = [{name: x[row : row + 1] for name, x in after.items()} for row in range(len(states))]
