@@ -22,6 +22,8 @@ FINEST = 1 / 64
 """Seconds of a column at first; doubled whenever the columns do not reach."""
 SHOWN = 14
 """Classes that a picture shows at most."""
+FAINT = 0.1
+"""A class without an event that never reaches this probability is not shown."""
 STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 """Seconds between two ticks."""
 
@@ -104,19 +106,21 @@ def timeline_figure(
         axes.spines[:].set_visible(False)
         axes.set_xlim(0, duration)
     _ticks(below, duration)
-    bar = figure.colorbar(heat, ax=below, fraction=0.02, pad=0.01, ticks=[0, 0.5, 1])
+    bar = figure.colorbar(heat, ax=below, fraction=0.02, pad=0.01)
+    bar.set_ticks([0, 0.5, 1], labels=["0", "0.5", "1"])
     bar.ax.tick_params(labelsize=8, colors=MUTED, length=0)
     bar.outline.set_visible(False)  # type: ignore[operator]
     save_figure(figure, path)
 
 
 def _shown(overview: Overview, events: Sequence[Event], classes: Sequence[str]) -> list[int]:
-    """The classes to draw, in their order."""
+    """The classes to draw, in their order; one at least."""
     lasting = dict.fromkeys(classes, 0.0)
     for event in events:
         lasting[event.label] += event.length
     ranked = sorted(range(len(classes)), key=lambda number: (-lasting[classes[number]], -overview.highest[number]))
-    return sorted(ranked[:SHOWN])
+    seen = [number for number in ranked if lasting[classes[number]] > 0 or overview.highest[number] >= FAINT]
+    return sorted((seen or ranked[:1])[:SHOWN])
 
 
 def _bars(axes: Axes, events: Sequence[Event], names: Sequence[str], colours: Sequence[object]) -> None:
@@ -128,6 +132,7 @@ def _bars(axes: Axes, events: Sequence[Event], names: Sequence[str], colours: Se
         if spans:  # an edge keeps what is shorter than a pixel visible
             axes.broken_barh(spans, (row - 0.36, 0.72), facecolor=colour, edgecolor=colour, linewidth=0.6)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
 
 
 def _ticks(axes: Axes, duration: float) -> None:

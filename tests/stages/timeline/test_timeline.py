@@ -224,6 +224,7 @@ def test_memory_does_not_grow_with_the_length_of_a_recording(
             yield Endless(frames), ""
 
         monkeypatch.setattr("pipeline.video.frames.open_source", opened)
+        monkeypatch.setattr(run_module, "timeline_figure", lambda *given: given[-1].write_bytes(b""))
         predictor = colours("label")
         predictor.plan = replace(predictor.plan, video=replace(predictor.plan.video, size=8, fps=1.0))
         config = TimelineConfig(mode="window", window=8.0, stride=4.0)

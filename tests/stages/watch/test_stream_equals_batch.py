@@ -157,3 +157,27 @@ def test_the_frames_of_a_file_one_by_one_give_the_answer_of_the_file(predictor: 
             found = stepper.step({0: moment.inputs})[0].values
     assert found is not None
     np.testing.assert_allclose(found, predictor.answer(load_clip(path, times, plan)), atol=1e-5)
+
+
+class OneAnswer:
+    """Graphs that say the same logits each time."""
+
+    numeric = False
+
+    def encode(self, frames: Any) -> Any:
+        return frames
+
+    def step(self, moment: Any, state: Any = None) -> tuple[np.ndarray, Any]:
+        return np.array([[3.0, 1.0, 0.0]], np.float32), {}
+
+
+def test_a_calibrated_model_streams_with_its_temperature(make_config: Callable[..., Config]) -> None:
+    """Else a stream is surer than the same clip, and thresholds of events mean something else."""
+    predictor = build(make_config())
+    predictor.temperature = 2.0
+    clip, stepper = random_clip(predictor, 2, 1), Stepper(TorchEngine(predictor), 1, Reset())
+    found = [stepper.step({0: at(clip, place)})[0].values for place in range(2)]
+    np.testing.assert_allclose(found[-1], so_far(predictor, clip, 0, 1), atol=1e-5)
+    values, _, _ = GraphEngine(OneAnswer(), 2.0).step({"rgb": np.zeros((1, 4), np.float32)}, [None])
+    expected = np.exp([1.5, 0.5, 0.0])
+    np.testing.assert_allclose(values[0], expected / expected.sum(), atol=1e-6)
