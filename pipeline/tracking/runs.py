@@ -23,7 +23,7 @@ from pipeline.tracking.models import facts_of
 from pipeline.tracking.outbox import ELSEWHERE, NAME, Outbox, place_of
 from pipeline.tracking.run import NoRun, Run, Status
 from pipeline.tracking.sender import SEND_SECONDS, Sender, tell
-from pipeline.tracking.store import hide_password, is_away, store_uri
+from pipeline.tracking.store import hide_password, is_away, reason, store_uri
 from pipeline.tracking.surroundings import TAG_LENGTH, source_tags
 
 __all__ = ["KEY", "SEND_SECONDS", "MlflowRun", "NoRun", "Run", "Status", "end_early", "start"]
@@ -248,7 +248,7 @@ def _opened(
         except TrackingError as error:
             if not is_away(error) or not (run_id or begun):
                 raise
-            tell(f"MLflow takes nothing now: {error}. What is to be recorded waits in {outbox.folder}")
+            tell(f"MLflow takes nothing now: {reason(error)}. What is to be recorded waits in {outbox.folder}")
     run = MlflowRun(outbox, delivery, made["key"], offline)
     if again or run_id or begun or delivery.existed:
         run.go_on()
