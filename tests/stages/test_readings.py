@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from pipeline.config import TrackingConfig
 from pipeline.errors import CheckpointError
 from pipeline.model import checkpoint, readings
 from pipeline.model.readings import READINGS, TestReading, add, merged, read
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.evaluation import evaluate_and_record, report_folder
 from pipeline.stages.models import load_model
+from pipeline.tracking.download import download
 
 TestReading.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it
 
@@ -96,8 +98,8 @@ def test_the_run_gets_report_numbers_and_readings(example: Any, copied: Path, tm
     assert int(after.data.tags["test.readings"]) == len(metrics["readings"]) >= 3  # train's, the copy's own, this one
     folder = max(item.path for item in client.list_artifacts(run_id, "evaluations"))
     assert {"index.html", "metrics.json"} <= {Path(item.path).name for item in client.list_artifacts(run_id, folder)}
-    kept = client.download_artifacts(run_id, f"checkpoint/{READINGS}", str(tmp_path))
-    assert [one["id"] for one in json.loads(Path(kept).read_text())] == [one["id"] for one in metrics["readings"]]
+    kept = download(f"runs:/{run_id}", tmp_path / "kept", TrackingConfig(uri=example.uri)) / READINGS
+    assert [one["id"] for one in json.loads(kept.read_text())] == [one["id"] for one in metrics["readings"]]
 
 
 def test_a_report_has_a_place_of_its_own(copied: Path) -> None:
