@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, TrackingError
 from pipeline.model import checkpoint, readings
 from pipeline.model.readings import READINGS, TestReading, add, merged, read
 from pipeline.stages.evaluate import evaluate
-from pipeline.stages.evaluation import evaluate_and_record, report_folder
+from pipeline.stages.evaluation import evaluate_and_record, find_run, report_folder
 from pipeline.stages.models import load_model
+from pipeline.stages.predict import Predictor
 
 TestReading.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it
 
@@ -106,3 +107,15 @@ def test_a_report_has_a_place_of_its_own(copied: Path) -> None:
     assert report_folder(predictor, None, "val", True) == copied / "evaluation/val-shuffled"
     predictor.folder = None
     assert report_folder(predictor, None, "test", False) == Path("evaluation/tiny-test")
+
+
+def test_a_store_that_is_not_there_costs_the_record_alone(predictor: Any, tmp_path: Path, capsys: Any) -> None:
+    nowhere = f"sqlite:///{tmp_path}/none.db"
+    assert find_run(predictor, "auto", nowhere) is None and find_run(predictor, "no", None) is None
+    assert "not recorded in MLflow: no MLflow store" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(TrackingError, match="no MLflow store"):
+        find_run(predictor, "yes", nowhere)
+    card = replace(predictor.card, extra={})
+    with pytest.raises(TrackingError, match="without an MLflow run"):
+        find_run(Predictor(predictor.model, card, predictor.device, ""), "yes", None)
