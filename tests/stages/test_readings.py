@@ -17,6 +17,7 @@ from pipeline.stages.evaluate import evaluate
 from pipeline.stages.evaluation import evaluate_and_record, find_run, report_folder
 from pipeline.stages.models import load_model
 from pipeline.stages.predict import Predictor
+from pipeline.tracking.evaluations import READINGS_PLACE
 
 TestReading.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it
 
@@ -95,9 +96,9 @@ def test_the_run_gets_report_numbers_and_readings(example: Any, copied: Path, tm
     assert after.info.status == "FINISHED" and after.info.end_time == before.info.end_time
     assert after.data.metrics["evaluate/top1"] == metrics["top1"] and "evaluate/ece" in after.data.metrics
     assert int(after.data.tags["test.readings"]) == len(metrics["readings"]) >= 3  # train's, the copy's own, this one
-    folder = max(item.path for item in client.list_artifacts(run_id, "evaluations"))
+    folder = max(item.path for item in client.list_artifacts(run_id, "evaluations") if item.is_dir)
     assert {"index.html", "metrics.json"} <= {Path(item.path).name for item in client.list_artifacts(run_id, folder)}
-    kept = client.download_artifacts(run_id, f"checkpoint/{READINGS}", str(tmp_path))
+    kept = client.download_artifacts(run_id, READINGS_PLACE, str(tmp_path))
     assert [one["id"] for one in json.loads(Path(kept).read_text())] == [one["id"] for one in metrics["readings"]]
 
 
