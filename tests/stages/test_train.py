@@ -56,9 +56,10 @@ def test_the_result_names_checkpoint_run_and_an_honest_test(example: Any) -> Non
 
 def test_the_folder_holds_all_there_is_to_know(example: Any) -> None:
     names = {str(path.relative_to(example.folder)) for path in example.folder.rglob("[!.]*") if path.is_file()}
-    pictures = {f"report/{name}.png" for name in ("confusion", "curves", "inside", "per_class")}
+    names = {name for name in names if not name.startswith("evaluation/")}  # of other tests
+    pictures = {f"report/{name}.png" for name in ("calibration", "confusion", "curves", "inside", "per_class", "risk")}
     tables = {"report/metrics.json", "report/per_class.csv", "report/history.json", "report/skipped.json"}
-    tables |= {"report/inside.json"}
+    tables |= {"report/inside.json", "report/index.html", "best/readings.json"}
     models = {f"{kind}/model.{suffix}" for kind in ("best", "last") for suffix in ("safetensors", "json")}
     assert names == pictures | tables | models | {"catalog.parquet", "config.yaml", "result.json"}
     assert yaml.safe_load((example.folder / "config.yaml").read_text()) == to_dict(example.config)
