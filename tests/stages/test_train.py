@@ -153,7 +153,8 @@ def test_looking_inside_changes_no_number(
 
 def test_the_run_holds_its_model_report_and_the_skipped_files(example: Any, tmp_path: Path) -> None:
     client = connect(example.uri)
-    folder = Path(client.download_artifacts(example.result.run_id, "", str(tmp_path)))
+    (tmp_path / "run").mkdir()
+    folder = Path(client.download_artifacts(example.result.run_id, "", str(tmp_path / "run")))
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {"report/confusion.png", "report/curves.png", "report/per_class.csv"} <= names
     assert {"data/skipped.json", "data/catalog.parquet", "config.yaml", "data/summary.json"} <= names
