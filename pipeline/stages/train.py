@@ -21,6 +21,7 @@ from pipeline.errors import DataError, TrackingError
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import Classifier, build_classifier
+from pipeline.model.readings import as_json
 from pipeline.report.figures import curves_figure
 from pipeline.report.inside_figure import inside_figure
 from pipeline.report.tables import write_json
@@ -46,6 +47,7 @@ from pipeline.stages.run_folder import RESULT, clear, forget_state, locked, open
 from pipeline.stages.scoring import Scored, identities, score
 from pipeline.stages.serve.folder import log_model
 from pipeline.stages.target_notes import target_notes
+from pipeline.tracking.evaluations import READINGS_PLACE
 from pipeline.tracking.runs import Run, end_early, start
 from pipeline.tracking.store import load_ahead
 
@@ -325,6 +327,7 @@ def _report_test(config: Config, folder: Path, predictor: Predictor, scored: Sco
     digest = checkpoint.digest(folder / "best")
     reading = reading_of(predictor.card, scored.metrics, "train", scored.metrics["n"], digest)
     readings = note_reading(reading, folder / "best", None)
+    attempt(lambda: run.text(as_json(readings), READINGS_PLACE))
     attempt(lambda: run.tags({"test.readings": len(readings), "test.last_reading": f"{reading.time} train"}))
     metrics = scored.metrics | {"split": "test", "data": str(config.data.root), "model": digest}
     metrics |= examine(predictor, scored) | {"readings": [asdict(one) for one in readings]}

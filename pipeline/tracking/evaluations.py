@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 from pipeline.config import TrackingConfig
 from pipeline.errors import TrackingError
 from pipeline.tracking.delivery import KEY, OFFLINE
-from pipeline.tracking.models import CHECKPOINT, of_run
-from pipeline.tracking.store import CHECKPOINT_FOLDER, connect, hide_password, reported, store_uri
+from pipeline.tracking.store import connect, hide_password, reported, store_uri
 from pipeline.tracking.surroundings import TAG_LENGTH
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel
+
+EVALUATIONS = "evaluations"
+"""Artifact folder of a run: a report each, and how often the test split was read."""
+READINGS_PLACE = f"{EVALUATIONS}/readings.json"
 
 
 class FinishedRun:
@@ -64,38 +66,18 @@ class FinishedRun:
         with reported(self._uri):
             self._client.log_artifacts(self._run_id, str(folder), artifact_path)
 
-    def checkpoint_file(self, name: str) -> str | None:
-        """Text of a file in the checkpoint of the run's model; None where it has none of the name."""
+    def readings(self) -> str | None:
+        """What `write_readings` put there last, or the training; None where the run has none."""
         with reported(self._uri), tempfile.TemporaryDirectory() as folder:
-            model = self._model()
-            if model is None:
-                listed, place = self._client.list_artifacts(self._run_id, CHECKPOINT_FOLDER), self._old_place()
-            else:
-                listed = self._client.list_logged_model_artifacts(model.model_id, CHECKPOINT)
-                place = f"{model.artifact_location}/{CHECKPOINT}"
-            if name not in [Path(item.path).name for item in listed]:
+            listed = [item.path for item in self._client.list_artifacts(self._run_id, EVALUATIONS)]
+            if READINGS_PLACE not in listed:
                 return None
-            from mlflow.artifacts import download_artifacts
+            return Path(self._client.download_artifacts(self._run_id, READINGS_PLACE, folder)).read_text("utf-8")
 
-            found = download_artifacts(artifact_uri=f"{place}/{name}", dst_path=folder, tracking_uri=self._uri)
-            return Path(found).read_text(encoding="utf-8")
-
-    def write_checkpoint_file(self, name: str, text: str) -> None:
-        """Put a file into the checkpoint of the run's model."""
-        with reported(self._uri), tempfile.TemporaryDirectory() as folder:
-            model = self._model()
-            if model is None:
-                self._client.log_text(self._run_id, text, f"{CHECKPOINT_FOLDER}/{name}")
-                return
-            (Path(folder) / name).write_text(text, encoding="utf-8")
-            self._client.log_model_artifacts(model.model_id, folder, CHECKPOINT)
-
-    def _model(self) -> LoggedModel | None:
-        return of_run(self._client, self._client.get_run(self._run_id))
-
-    def _old_place(self) -> str:
-        """The checkpoint of a run of an earlier version, which has no model."""
-        return f"{self._client.get_run(self._run_id).info.artifact_uri}/{CHECKPOINT_FOLDER}"
+    def write_readings(self, text: str) -> None:
+        """How often the test split was read, as an artifact; not within the model, which is as it was registered."""
+        with reported(self._uri):
+            self._client.log_text(self._run_id, text, READINGS_PLACE)
 
 
 def _of_key(client: MlflowClient, key: str) -> str:
