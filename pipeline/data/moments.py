@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.clips import Plan, channels_first, difference_input, flow_input, flow_velocity
+from pipeline.config import VideoConfig
+from pipeline.data.clips import Plan, channels_first, difference_input, flow_input, flow_velocity, moments
 from pipeline.data.transforms import transform_clip
 from pipeline.errors import ConfigError
 from pipeline.video.display import resize
@@ -62,6 +64,23 @@ def streaming(plan: Plan, rate: float | None = None) -> Plan:
     return replace(plan, video=replace(plan.video, sampling="rate", fps=plan.video.fps if rate is None else rate))
 
 
+def usual_sampling(clips: Sequence[NDArray[np.float64]], video: VideoConfig) -> tuple[float | None, int]:
+    """How clips were sampled on the whole: the rate and the length that a model knows.
+
+    Args:
+        clips: float64 (N,) each, the timestamps of a clip's frames.
+        video: how moments were chosen.
+
+    Returns:
+        Moments per second, the median over the clips (None where no clip has two moments), and moments per clip, the
+        median again.
+    """
+    chosen = [moments(times, video) for times in clips]
+    spacings = [(times[-1] - times[0]) / (len(times) - 1) for times in chosen if len(times) > 1]
+    rate = float(1 / np.median(spacings)) if spacings else None
+    return rate, int(np.median([len(times) for times in chosen])) if chosen else video.frames
+
+
 class Moments:
     """Frames in, moments out; time and memory per frame do not grow.
 
@@ -74,9 +93,9 @@ class Moments:
         plan: of moments at a fixed rate, see `streaming`.
 
     Example:
-        >>> moments = Moments(streaming(predictor.plan, rate=8.0))
+        >>> stream = Moments(streaming(predictor.plan, rate=8.0))
         >>> for frame, time in frames:
-        ...     for moment in moments.push(frame, time):
+        ...     for moment in stream.push(frame, time):
         ...         probabilities, state = predictor.step(moment.inputs, state)
     """
 
