@@ -96,7 +96,7 @@ def _closed(kind: Kind) -> str:
     """Why a source may not open; OpenCV does not say."""
     return {
         "camera": "no such camera, or another program uses it",
-        "address": f"nothing answers there within {OPEN_SECONDS:.0f} s, or it is no video",
+        "address": "nothing answers there, or what answers is no video",
     }.get(kind, "it holds no video that can be read without seeking; MPEG-TS and Matroska can")
 
 

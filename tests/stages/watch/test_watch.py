@@ -98,7 +98,13 @@ def test_several_files_at_once_give_the_lines_of_each_alone(predictor: Any, long
 
     together = lines_of(*files)
     for file in files:
-        assert [line for line in together if line["source"] == file] == lines_of(file)
+        mine, alone = [line for line in together if line["source"] == file], lines_of(file)
+        assert [(line["type"], line.get("label"), line.get("time")) for line in mine] == [
+            (line["type"], line.get("label"), line.get("time")) for line in alone
+        ]
+        for one, other in zip(mine, alone, strict=True):  # which share a batch changes the last bits
+            for key in {"probability", "confidence", "peak", "end"} & one.keys():
+                assert one[key] == pytest.approx(other[key], abs=2e-4)
 
 
 def free_port() -> int:
