@@ -203,7 +203,8 @@ class _Loop:
             line: Line = {"type": kind, "source": reader.name}
             if reader.error is not None:
                 line |= {"reason": str(reader.error.reason), "detail": reader.error.detail}
-                say(f"given up: {reader.error}")
+                if len(self._readers) > 1:  # else it is the error that the command ends with
+                    say(f"given up: {reader.error}")
             self._emit([line])
 
     def _tell(self) -> None:

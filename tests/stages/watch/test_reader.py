@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -159,3 +162,22 @@ def test_what_does_not_open_says_so_without_its_password(source: str) -> None:
     ):
         pass
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg, which makes the stream, is not installed")
+def test_an_rtsp_camera_is_read_until_it_hangs_up(tmp_path: Path) -> None:
+    """A real connection to a server process, RTP and all; its password stays with us."""
+    file = tmp_path / "a.ts"
+    made = ["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc=size=64x48:rate=25", "-t", "1.2", str(file)]
+    subprocess.run(made, check=True, stdin=subprocess.DEVNULL)
+    command = [sys.executable, str(Path(__file__).with_name("rtsp_server.py")), str(file), "0.8"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        port = server.stdout.readline().strip()
+        reader, found, said = read(f"rtsp://me:secret@127.0.0.1:{port}/live", give_up=0.3, drop=True)
+        server.kill()
+    assert reader.frames >= 25 and reader.name == f"rtsp://127.0.0.1:{port}/live"
+    assert len(found) + reader.mailbox.dropped >= 10 and found[0].moment.frame.shape == (48, 64, 3)
+    times = [one.time for one in found]
+    assert times == sorted(times) and 0.5 < found[-1].moment.time - found[0].moment.time < 1.2  # the stream's own times
+    assert reader.error is not None and not any("secret" in text for text in [*said, str(reader.error)])
