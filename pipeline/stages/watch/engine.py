@@ -83,6 +83,48 @@ class TorchEngine:
         return answers, split(after, len(states)), shown
 
 
+class Graphs(Protocol):
+    """What an exported model must do: images (B, 3, S, S) to features (B, D), and one step of B clips."""
+
+    numeric: bool
+
+    def encode(self, frames: Mapping[str, NDArray[Any]], /) -> Mapping[str, NDArray[np.float32]]:
+        """Images of every stream that has an encoder to features, by stream."""
+
+    def step(self, moment: Mapping[str, NDArray[Any]], state: Any = None, /) -> tuple[NDArray[np.float32], Any]:
+        """Logits or numbers, and the next state: arrays by name, the first axis is the clip."""
+
+
+class GraphEngine:
+    """An exported model, such as one in ONNX Runtime; it does not tell what its gates do. See `Engine`."""
+
+    def __init__(self, graphs: Graphs) -> None:
+        self._graphs = graphs
+
+    def encode(self, moments: Sequence[Inputs]) -> dict[str, NDArray[np.float32]]:
+        """See `Engine`."""
+        joined: dict[str, Any] = {name: np.stack([moment[name] for moment in moments]) for name in moments[0]}
+        images = {name: x for name, x in joined.items() if x.ndim == 4}
+        return {**joined, **(self._graphs.encode(images) if images else {})}
+
+    def rows(self, features: dict[str, NDArray[np.float32]], chosen: Sequence[int]) -> dict[str, NDArray[np.float32]]:
+        """See `Engine`."""
+        return {name: x[list(chosen)] for name, x in features.items()}
+
+    def step(
+        self, features: dict[str, NDArray[np.float32]], states: Sequence[State], gates: bool = False
+    ) -> tuple[NDArray[np.float64], list[State], list[dict[str, float]]]:
+        """See `Engine`."""
+        before = None if states[0] is None else {k: np.concatenate([one[k] for one in states]) for k in states[0]}
+        output, after = self._graphs.step(features, before)
+        answers = output.astype(np.float64)
+        if not self._graphs.numeric:
+            shifted = np.exp(answers - answers.max(axis=-1, keepdims=True))
+            answers = shifted / shifted.sum(axis=-1, keepdims=True)
+        rows = [{name: x[row : row + 1] for name, x in after.items()} for row in range(len(states))]
+        return answers, rows, [{} for _ in states]
+
+
 def join(states: Sequence[State]) -> State:
     """Several states as one: tensors one below the other; a number becomes a column, which computes the same."""
     first = states[0]
