@@ -44,7 +44,7 @@ class Engine(Protocol):
         """
 
 
-class TorchEngine:
+class TorchSteps:
     """The checkpoint's own model; see `Engine`."""
 
     def __init__(self, predictor: Predictor) -> None:
@@ -95,7 +95,7 @@ class Graphs(Protocol):
         """Logits or numbers, and the next state: arrays by name, the first axis is the clip."""
 
 
-class GraphEngine:
+class GraphSteps:
     """An exported model, such as one in ONNX Runtime; it does not tell what its gates do. See `Engine`."""
 
     def __init__(self, graphs: Graphs) -> None:
@@ -123,6 +123,12 @@ class GraphEngine:
             answers = shifted / shifted.sum(axis=-1, keepdims=True)
         rows = [{name: x[row : row + 1] for name, x in after.items()} for row in range(len(states))]
         return answers, rows, [{} for _ in states]
+
+
+def steps_of(predictor: Predictor) -> Engine:
+    """What computes for a predictor: its checkpoint's model, or the graphs that stand for it."""
+    graphs: Graphs | None = getattr(predictor.model, "engine", None)
+    return TorchSteps(predictor) if graphs is None else GraphSteps(graphs)
 
 
 def join(states: Sequence[State]) -> State:
