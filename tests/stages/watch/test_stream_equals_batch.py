@@ -17,7 +17,7 @@ from pipeline.model.cells import LAYERS
 from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import build_classifier
 from pipeline.stages.predict import Predictor
-from pipeline.stages.watch.engine import GraphSteps, TorchSteps, steps_of
+from pipeline.stages.watch.engine import TorchSteps
 from pipeline.stages.watch.stepper import Reset, Stepper
 from pipeline.video.reader import probe, read_frames
 
@@ -94,24 +94,6 @@ def test_a_folded_encoder_in_bfloat16_stays_within_its_tolerance(make_config: Ca
     np.testing.assert_allclose(found, so_far(predictor, clip, 0, 3), atol=1e-2)
     np.testing.assert_allclose(found, exact, atol=0.15)
     assert not np.array_equal(found, exact)
-
-
-def test_an_exported_model_streams_too(make_config: Callable[..., Config], tmp_path: Path) -> None:
-    for module in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(module, reason="the extra [onnx] is not installed")
-    from pipeline.stages.export.predictor import load_onnx
-    from pipeline.stages.export.run import export
-
-    predictor = build(make_config(recurrent__kind="lstm", recurrent__pooling="mean", video__streams="rgb+flow"))
-    export(predictor, tmp_path / "graphs", clips=[], engine_alone=True)
-    clips = [random_clip(predictor, 5, 1), random_clip(predictor, 5, 2)]
-    engine = steps_of(load_onnx(str(tmp_path / "graphs"), "cpu"))
-    assert isinstance(engine, GraphSteps)
-    stepper = Stepper(engine, 2, Reset("window", 4))
-    for place in range(5):
-        for number, answer in stepper.step({0: at(clips[0], place), 1: at(clips[1], place)}).items():
-            expected = so_far(predictor, clips[number], place + 1 - answer.age, place)
-            np.testing.assert_allclose(answer.values, expected, atol=1e-4)
 
 
 def test_a_window_answers_about_the_last_half_to_whole_window(make_config: Callable[..., Config]) -> None:
