@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.errors import Preempted
@@ -33,6 +34,42 @@ def stops() -> Iterator[None]:
         sys.unraisablehook = hook
         if signal.getsignal(signal.SIGTERM) is _preempt:
             signal.signal(signal.SIGTERM, handler)
+
+
+@dataclass
+class Stop:
+    """Whether this process was asked to end, and by which signal."""
+
+    number: int | None = None
+
+    def end(self) -> None:
+        """Raise what the signal would have raised; nothing where there was none."""
+        if self.number is not None:
+            raise Preempted if self.number == signal.SIGTERM else KeyboardInterrupt
+
+
+@contextmanager
+def noted() -> Iterator[Stop]:
+    """Within it Ctrl-C and SIGTERM are only noted, for a loop that looks and ends by itself, with nothing half done.
+
+    A second Ctrl-C raises at once. In another thread than the main one signals stay what they are.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def note(number: int, _: object) -> None:
+        if stop.number == number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.number = number
+
+    handlers = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _preempt(*_: object) -> None:

@@ -29,6 +29,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("registry", "compare two models clip by clip"),
     "register": ("registry", "make a model a version in MLflow's registry"),
     "export": ("export", "write a model as ONNX graphs and a torch.export program"),
+    "watch": ("watch", "answer to cameras and streams as they go on"),
+    "tune_watch": ("watch", "choose on validation clips how a model watches"),
     "benchmark": ("training", "show where the time goes and what eases it"),
     "cache": ("files", "show or clear what is kept on disk to save work"),
     "sync": ("tracking", "send to MLflow what a server has missed"),

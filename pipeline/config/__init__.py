@@ -20,12 +20,14 @@ from pipeline.config.data import (
     VideoConfig,
 )
 from pipeline.config.model import RECURRENT_OPTIONS, EncoderConfig, RecurrentConfig
+from pipeline.config.streams import EventsConfig, WatchConfig
 from pipeline.config.training import TrackingConfig, TrainingConfig
 from pipeline.config.types import NonNegativeInt
 
 __all__ = [
     "RECURRENT_OPTIONS", "STREAMS", "AugmentationConfig", "Config", "DataConfig", "DifferenceConfig", "EncoderConfig",
-    "FlowConfig", "LimitsConfig", "RecurrentConfig", "Task", "TrackingConfig", "TrainingConfig", "flatten", "to_dict",
+    "EventsConfig", "FlowConfig", "LimitsConfig", "RecurrentConfig", "Task", "TrackingConfig", "TrainingConfig",
+    "WatchConfig", "flatten", "to_dict",
 ]  # fmt: skip
 
 Task: TypeAlias = Literal["label", "frame_label", "regression", "frame_regression"]

@@ -110,18 +110,18 @@ def load_clip(
     if "rgb" in names:
         with _noted(spent, "transform"):
             rgb = transform_clip(frames[now], plan.video.size, plan.video.fit, augmentation, draw)
-            inputs["rgb"] = _channels_first(rgb)
+            inputs["rgb"] = channels_first(rgb)
     still = _geometry_only(augmentation)
     if "difference" in names:
         size = plan.video.size if plan.difference.form == "image" else plan.difference.size
         with _noted(spent, "difference"):
             fitted = transform_clip(frames, size, plan.video.fit, still, draw)
-            inputs["difference"] = _difference_input(fitted[before["difference"]], fitted[now], plan)
+            inputs["difference"] = difference_input(fitted[before["difference"]], fitted[now], plan)
     if "flow" in names:
         with _noted(spent, "flow"):
             small = transform_clip(frames, plan.flow.size, plan.video.fit, still, draw)
-            velocity = _velocity(small[before["flow"]], small[now], times[chosen] - times[earlier["flow"]])
-            inputs["flow"] = _flow_input(velocity, plan)
+            velocity = flow_velocity(small[before["flow"]], small[now], times[chosen] - times[earlier["flow"]])
+            inputs["flow"] = flow_input(velocity, plan)
     return ClipInputs(inputs, times[chosen] - times[0])
 
 
@@ -198,13 +198,16 @@ def _geometry_only(augmentation: AugmentationConfig | None) -> AugmentationConfi
     return AugmentationConfig(augmentation.crop, augmentation.flip, augmentation.rotate, 0.0, 0.0)
 
 
-def _difference_input(before: NDArray[np.uint8], now: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
+def difference_input(before: NDArray[np.uint8], now: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:
+    """Fitted frames (T, S, S, 3) and their earlier ones: float32 (T, D), or uint8 (T, 3, S, S) in the form image."""
     if plan.difference.form == "grid":
         return difference_grid(before, now, plan.difference.grid)
-    return _channels_first(difference_image(before, now))
+    return channels_first(difference_image(before, now))
 
 
-def _velocity(before: NDArray[np.uint8], now: NDArray[np.uint8], seconds: NDArray[np.float64]) -> NDArray[np.float32]:
+def flow_velocity(
+    before: NDArray[np.uint8], now: NDArray[np.uint8], seconds: NDArray[np.float64]
+) -> NDArray[np.float32]:
     """Flow (T, H, W, 2) in frame widths and heights per second, so that the frame rate does not matter."""
     moving = seconds > 0
     fields = np.zeros((*now.shape[:3], 2), dtype=np.float32)
@@ -214,11 +217,13 @@ def _velocity(before: NDArray[np.uint8], now: NDArray[np.uint8], seconds: NDArra
     return fields
 
 
-def _flow_input(velocity: NDArray[np.float32], plan: Plan) -> NDArray[np.generic]:
+def flow_input(velocity: NDArray[np.float32], plan: Plan) -> NDArray[np.generic]:
+    """What `flow_velocity` gives: float32 (T, D), or uint8 (T, 3, S, S) in the form image."""
     if plan.flow.form == "grid":
         return cell_means(velocity, plan.flow.grid)
-    return _channels_first(transform_clip(flow_image(velocity * IMAGE_SECONDS), plan.video.size, "stretch"))
+    return channels_first(transform_clip(flow_image(velocity * IMAGE_SECONDS), plan.video.size, "stretch"))
 
 
-def _channels_first(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def channels_first(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(T, H, W, 3) to (T, 3, H, W)."""
     return np.ascontiguousarray(frames.transpose(0, 3, 1, 2))

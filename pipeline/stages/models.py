@@ -65,6 +65,17 @@ def checkpoint_folder(name: str | Path, tracking: TrackingConfig | None = None) 
         yield _find(str(name), folder, tracking)
 
 
+def own_folder(name: str) -> Path:
+    """The folder of a checkpoint that is to be changed: one on this machine.
+
+    Raises:
+        CheckpointError: nothing there, or an address in the store, whose models are not changed.
+    """
+    if name.startswith(STORE_SCHEMES):
+        raise CheckpointError(f"{name}: what the store has is not changed; name a checkpoint folder")
+    return _find(name, "", None)
+
+
 def _find(name: str, folder: str, tracking: TrackingConfig | None) -> Path:
     """Where the checkpoint lies; what the store has is downloaded into `folder`."""
     if name.startswith(STORE_SCHEMES):

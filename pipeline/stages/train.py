@@ -16,6 +16,7 @@ import yaml
 from pipeline.config import Config, flatten, to_dict
 from pipeline.data import catalog, splits
 from pipeline.data.catalog import Policy
+from pipeline.data.moments import usual_sampling
 from pipeline.disk import replacing
 from pipeline.errors import DataError, TrackingError
 from pipeline.model import checkpoint
@@ -247,7 +248,9 @@ def _card(config: Config, data: Ingested, state: TrainingState) -> Card:
             versions[library] = metadata.version(library)
         except metadata.PackageNotFoundError:
             continue
-    described = {"data_digest": data.digest, "run_id": state.run_id}
+    rate, length = usual_sampling([file.times for file in data.files("train") if file.times is not None], config.video)
+    stream = {"rate": rate, "length": length}  # what `watch` and `tune_watch` go by
+    described = {"data_digest": data.digest, "run_id": state.run_id, "stream": stream}
     return Card(recorded(config), data.classes, {"digest": data.split_digest, **split}, {}, versions, described)
 
 

@@ -41,17 +41,16 @@ def video_writer(
 
     Args and Raises: as of `write_video`.
     """
-    choices = FORMATS.get(os.path.splitext(path)[1].lower(), ())
-    if not choices or (codec is not None and codec not in choices):
-        allowed = ", ".join(f"{key} with {' or '.join(value)}" for key, value in FORMATS.items())
-        raise ValueError(f"cannot write {codec or 'a video'} to {path}; choose {allowed}")
+    chosen = _codec(path, codec)
     if height % 2 or width % 2 or fps <= 0:
         raise ValueError(f"{path}: {width} x {height} at {fps:g} fps; both sides must be even and fps above 0")
-    fourcc = cv2.VideoWriter_fourcc(*(codec or choices[0]))  # type: ignore[attr-defined]
+    fourcc = cv2.VideoWriter_fourcc(*chosen)  # type: ignore[attr-defined]
     with _without_stderr():
         writer = cv2.VideoWriter(path, cv2.CAP_FFMPEG, fourcc, fps, (width, height))
 
     def write(frame: np.ndarray) -> None:
+        if frame.shape != (height, width, 3) or frame.dtype != np.uint8:  # OpenCV would leave it out
+            raise ValueError(f"{path}: a frame is {frame.dtype} {frame.shape}, not uint8 {(height, width, 3)}")
         writer.write(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2BGR))
 
     try:
@@ -62,6 +61,20 @@ def video_writer(
         writer.release()
     if not os.path.exists(path) or os.path.getsize(path) == 0:
         raise OSError(f"{path} was not written; is the disk full?")
+
+
+def check_format(path: str) -> None:
+    """Raises ValueError where a file of this name cannot be written."""
+    _codec(path, None)
+
+
+def _codec(path: str, codec: str | None) -> str:
+    """The codec to write with; ValueError where there is none."""
+    choices = FORMATS.get(os.path.splitext(path)[1].lower(), ())
+    if not choices or (codec is not None and codec not in choices):
+        allowed = ", ".join(f"{key} with {' or '.join(value)}" for key, value in FORMATS.items())
+        raise ValueError(f"cannot write {codec or 'a video'} to {path}; choose {allowed}")
+    return codec or choices[0]
 
 
 @contextmanager

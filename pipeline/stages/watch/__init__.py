@@ -1,0 +1,1 @@
+"""Streams that never end: read, answered moment by moment, turned into events, shown."""
