@@ -11,7 +11,8 @@ vs_loop: clips per second of `classify`, over those of opening a file with OpenC
 frames, sampling, and the plain forward pass of one clip. Same weights, same frames; the script refuses to compare
 unless the answers are the same within 1e-4. vs_limit: over one over the sum of bare decoding (a process per core: grab,
 retrieve what is wanted, shrink) and of the bare model (folded, in batches of one size, a batch per core), each in
-seconds per clip with the machine for itself. Other libraries' models get as many frames of the same clips from PyAV.
+seconds per clip with the machine for itself. Other libraries' models see as many frames of the same clips, decoded by
+PyAV: torchvision's r3d_18 and mvit_v2_s, and VideoMAE-base in Hugging Face's pipeline where transformers is installed.
 cold_start: seconds of the command for one file, over those of a script that imports torch, loads the same checkpoint
 and forwards that file's frames. stream_drift: seconds per moment of the last tenth of a long stream, over the first.
 memory_growth: megabytes that the process grows by from the first tenth of an archive of tiny files to its end.
@@ -35,7 +36,7 @@ import numpy as np
 import psutil
 import torch
 from bench_decode import render
-from rivals import Rate, decode_limit, fed_by_pyav, forward_limit, loop, peers, plain_answer, timed
+from rivals import Rate, decode_limit, forward_limit, loop, peers, plain_answer, timed
 
 from pipeline.config import Config, EncoderConfig, FlowConfig, RecurrentConfig, VideoConfig, to_dict
 from pipeline.data.clips import choose_frames
@@ -108,8 +109,8 @@ def throughput(paths: list[str], predictor: Predictor, repeats: int) -> dict[str
         found.setdefault("loop", []).append(timed(loop(few, predictor, plain), 1))
         bare = 1 / (1 / decode_limit(paths, wanted, video.size) + 1 / forward_limit(predictor, len(paths)))
         found.setdefault("limit", []).append(Rate(bare, float("nan")))
-        for name, (answer, side) in others.items():
-            found.setdefault(name, []).append(timed(fed_by_pyav(few, answer, video.frames, side), 1))
+        for name, answer in others.items():
+            found.setdefault(name, []).append(timed(map(answer, few), 1))
     return found
 
 
@@ -149,6 +150,7 @@ def stream_drift(folder: Path, moments: int) -> float:
 
 def memory_growth(folder: Path, files: int) -> float:
     """Megabytes from a tenth of an archive to its end, the table's writing included."""
+    importlib.import_module("pyarrow.parquet")  # a library is no growth
     config = Config(
         video=VideoConfig(frames=4, size=32),
         encoder=EncoderConfig(name="compact", weights="none"),

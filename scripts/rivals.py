@@ -27,6 +27,9 @@ from pipeline.stages.predict import Predictor
 
 Frames = NDArray[np.uint8]
 Answer = Callable[[Frames], object]
+Classify = Callable[[str], object]
+HF_STEP = 18
+"""Frames from one to the next that Hugging Face's pipeline takes: 16 of them span a clip of 300."""
 
 
 @dataclass(frozen=True)
@@ -139,62 +142,61 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def peers(frames: int) -> tuple[dict[str, tuple[Answer, int]], dict[str, str]]:
-    """Other libraries' models with random weights: name -> (answer, side in pixels); and why others are missing."""
-    found: dict[str, tuple[Answer, int]] = {}
+def peers(frames: int) -> tuple[dict[str, Classify], dict[str, str]]:
+    """Other libraries' models with random weights: name -> path to answer; and why others are missing."""
+    found: dict[str, Classify] = {}
     missing: dict[str, str] = {}
     if not importlib.util.find_spec("av"):
         return {}, dict.fromkeys(("r3d_18", "mvit_v2_s", "videomae"), "PyAV, which feeds them, is not installed")
     from torchvision.models import video as nets
 
     for name, side in (("r3d_18", 112), ("mvit_v2_s", 224)):
-        found[name] = (_torchvision(getattr(nets, name)(weights=None).eval()), side)
+        found[name] = _torchvision(getattr(nets, name)(weights=None).eval(), frames, side)
     if not importlib.util.find_spec("transformers"):
         missing["videomae"] = "transformers is not installed"
         return found, missing
     try:
-        found["videomae"] = (_video_mae(), 224)
-    except (ImportError, OSError, ValueError) as error:
+        found["videomae"] = _video_mae(frames)
+    except (ImportError, OSError, ValueError, TypeError) as error:
         missing["videomae"] = str(error).splitlines()[0]
     return found, missing
 
 
-def _torchvision(model: torch.nn.Module) -> Answer:
+def _torchvision(model: torch.nn.Module, count: int, side: int) -> Classify:
     @torch.inference_mode()
-    def answer(frames: Frames) -> object:
-        clip = torch.from_numpy(frames).permute(3, 0, 1, 2).float().div(255).sub(0.45).div(0.225)
+    def answer(path: str) -> object:
+        clip = torch.from_numpy(by_pyav(path, count, side)).permute(3, 0, 1, 2).float().div(255).sub(0.45).div(0.225)
         return model(clip[None]).argmax()
 
     return answer
 
 
-def _video_mae() -> Answer:
-    """VideoMAE-base behind its image processor, as the pipeline calls them; the pipeline itself wants a file's URL."""
+def _video_mae(count: int) -> Classify:
+    """VideoMAE-base in Hugging Face's pipeline, which decodes by PyAV itself; frames from the whole clip as well."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from transformers import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEImageProcessor
+    library = importlib.import_module("transformers")
+    model = library.VideoMAEForVideoClassification(library.VideoMAEConfig(num_labels=400)).eval()
+    whole = library.pipeline(
+        "video-classification", model=model, image_processor=library.VideoMAEImageProcessor(), device="cpu"
+    )
 
-    model = VideoMAEForVideoClassification(VideoMAEConfig(num_labels=400)).eval()
-    processor = VideoMAEImageProcessor()
-
-    @torch.inference_mode()
-    def answer(frames: Frames) -> object:
-        return model(**processor(list(frames), return_tensors="pt")).logits.argmax()
+    def answer(path: str) -> object:
+        return whole(path, num_frames=count, frame_sampling_rate=HF_STEP)
 
     return answer
 
 
-def fed_by_pyav(paths: Sequence[str], answer: Answer, count: int, side: int) -> Iterator[object]:
-    """Decode with PyAV up to the last of `count` frames over the whole clip, shrink, forward one clip."""
+def by_pyav(path: str, count: int, side: int) -> Frames:
+    """Uint8 (count, side, side, 3): frames spread over the whole clip, shrunk."""
     import av
 
-    for path in paths:
-        with av.open(path) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            wanted = set(np.linspace(0, stream.frames - 1, count).astype(int).tolist())
-            kept = [
-                cv2.resize(frame.to_ndarray(format="rgb24"), (side, side), interpolation=cv2.INTER_AREA)
-                for number, frame in enumerate(container.decode(stream))
-                if number in wanted
-            ]
-        yield answer(np.stack(kept))
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        wanted = set(np.linspace(0, stream.frames - 1, count).astype(int).tolist())
+        kept = [
+            cv2.resize(frame.to_ndarray(format="rgb24"), (side, side), interpolation=cv2.INTER_AREA)
+            for number, frame in enumerate(container.decode(stream))
+            if number in wanted
+        ]
+    return np.stack(kept)
