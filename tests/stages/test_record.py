@@ -40,7 +40,11 @@ def test_a_training_says_what_it_read_and_how_long_its_parts_took(example: Any) 
     assert "30 clips (12 train, 6 val, 12 test), 5 files left out" in note and " s (" in note and "fit " in note
 
 
-def test_a_default_run_stays_within_its_budget_and_the_rest_comes_on_request(example: Any, tmp_path: Path) -> None:
+def test_a_default_run_stays_within_its_budget_and_the_rest_comes_on_request(
+    example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "log_model", lambda _, run: run.places.append("model"))
+
     class Sent:
         def __init__(self) -> None:
             self.places: list[str] = []
@@ -51,8 +55,8 @@ def test_a_default_run_stays_within_its_budget_and_the_rest_comes_on_request(exa
     default, everything = Sent(), Sent()
     record.publish(default, example.folder, "default")  # type: ignore[arg-type]
     record.publish(everything, example.folder, "all")  # type: ignore[arg-type]
-    assert set(default.places) == {"checkpoint", "report", "data/catalog.parquet"}  # figures outweigh this tiny model
-    assert set(everything.places) == {"checkpoint", "report", "data/catalog.parquet", record.LAST_FOLDER}
+    assert set(default.places) == {"model", "report", "data/catalog.parquet"}  # figures outweigh this tiny model
+    assert set(everything.places) == {"model", "report", "data/catalog.parquet", record.LAST_FOLDER}
     # a model beside which figures weigh nothing: the last checkpoint is another one than the best
     folder = tmp_path / "large"
     for name, epoch in (("best", 1), ("last", 2)):
