@@ -62,7 +62,6 @@ def test_the_folder_holds_all_there_is_to_know(example: Any) -> None:
     tables |= {"report/inside.json", "report/index.html", "best/readings.json"}
     tables |= {"report/steps.csv", "report/time.csv"}
     models = {f"{kind}/model.{suffix}" for kind in ("best", "last") for suffix in ("safetensors", "json")}
-    tables |= {"report/index.html", "best/readings.json"}
     assert names == pictures | tables | models | {"catalog.parquet", "config.yaml", "result.json"}
     assert yaml.safe_load((example.folder / "config.yaml").read_text()) == to_dict(example.config)
     skipped = json.loads((example.folder / "report/skipped.json").read_text())
