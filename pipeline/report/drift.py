@@ -136,6 +136,8 @@ def _panel(axes: Axes, part: dict[str, Any]) -> None:
     axes.barh(places - 0.19, before[chosen], height=0.36, color="#BDBDBD", label=part["before_name"])
     axes.barh(places + 0.19, now[chosen], height=0.36, color=BLUE, label=f"now ({sum(part['now'])} files)")
     verdict = "drift" if part["drift"] else "no drift"
+    if not part["drift"] and part["psi"] > LIMIT and part["chance"] < LEVEL:
+        verdict = "as the answers to the test clips"
     clean(axes, "")
     title = f"{part['title']}: {verdict} ({drift_text(part)})"
     axes.set_title(title, loc="left", size=11, color=ORANGE if part["drift"] else INK)
