@@ -60,6 +60,7 @@ def test_the_folder_holds_all_there_is_to_know(example: Any) -> None:
     pictures = {f"report/{name}.png" for name in ("calibration", "confusion", "curves", "inside", "per_class", "risk")}
     tables = {"report/metrics.json", "report/per_class.csv", "report/history.json", "report/skipped.json"}
     tables |= {"report/inside.json", "report/index.html", "best/readings.json"}
+    tables |= {"report/steps.csv", "report/time.csv"}
     models = {f"{kind}/model.{suffix}" for kind in ("best", "last") for suffix in ("safetensors", "json")}
     assert names == pictures | tables | models | {"catalog.parquet", "config.yaml", "result.json"}
     assert yaml.safe_load((example.folder / "config.yaml").read_text()) == to_dict(example.config)
