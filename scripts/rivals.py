@@ -55,7 +55,7 @@ def timed(work: Iterator[object], warm: int) -> Rate:
     clips, counted, used = 0, 0, 0.0
     for _ in work:
         clips += 1
-        if clips % 4 == 0:  # before the decoding processes end with the work
+        if clips % 4 == 0 or clips < 4:  # before the decoding processes end with the work
             counted, used = clips, cpu_seconds() - before
     return Rate(clips / (time.perf_counter() - began), used / max(counted, 1))
 
