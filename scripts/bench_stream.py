@@ -31,7 +31,7 @@ from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import build_classifier
 from pipeline.stages.predict import Predictor
 from pipeline.stages.watch.board import Board
-from pipeline.stages.watch.engine import TorchEngine
+from pipeline.stages.watch.engine import TorchSteps
 from pipeline.stages.watch.mailbox import Arrival
 from pipeline.stages.watch.run import watch
 from pipeline.stages.watch.stepper import Reset, Stepper
@@ -60,7 +60,7 @@ def drift(predictor: Predictor, frames: int) -> dict[str, float]:
     """Seconds per frame over a long stream, and the memory of the process."""
     pictures = np.random.default_rng(0).integers(0, 256, (50, 120, 160, 3), dtype=np.uint8)
     moments = Moments(streaming(predictor.plan, FPS))
-    stepper = Stepper(TorchEngine(predictor), 1, Reset("window", 12), gates=True)
+    stepper = Stepper(TorchSteps(predictor), 1, Reset("window", 12), gates=True)
     tracker, board = Tracker("s", CLASSES, EventsConfig(on=0.2, off=0.1), [], 0.0, None), Board("m", CLASSES, ["s"])
     seconds, process = np.zeros(frames), psutil.Process()
     warm, tenth, early = min(WARM, frames // 10), max(1, frames // 10), 0

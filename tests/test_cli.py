@@ -148,6 +148,7 @@ def test_the_help_of_train_lists_every_option_with_meaning_and_default(capsys: p
         ("extract", ["--out", "--json", "--encoder.name", "--video.size"]),
         ("sweep", ["--base.data.root", "--space", "--trials", "--sampler", "--out", "--fresh", "--register", "--json"]),
         ("cache", ["--clear", "--all", "--limit", "--json"]),
+        ("sync", ["FOLDER", "--uri", "--json"]),
         ("ui", ["--uri", "--host", "--port"]),
     ],
 )

@@ -107,11 +107,15 @@ def classify_command(given: list[str]) -> None:
         "--engine", choices=["torch", "onnx"], default="torch",
         help="what runs the network; onnx: ONNX Runtime, on a MODEL or a folder that export wrote, see docs/export.md",
     )  # fmt: skip
+    parser.add_argument(
+        "--track", action="store_true",
+        help="record it as an MLflow run: speed, failures, labels, and whether they drift from the training clips",
+    )  # fmt: skip
     add_reading(parser, "accept")
     add_json(parser)
     options = guarded(parser, given)
     from pipeline.data.policy import Policy
-    from pipeline.stages.classify import classify
+    from pipeline.stages.classify import Classified, classify
     from pipeline.stages.models import load_model
     from pipeline.stages.reports import classify_text
 
@@ -125,10 +129,19 @@ def classify_command(given: list[str]) -> None:
     else:
         predictor = load_model(options.MODEL, options.device, tracking, options.precision)
     policy = Policy(LimitsConfig(**vars(options.limits)), options.video.partial)
-    result = classify(
-        predictor, options.SOURCE, options.out, options.top_k, options.workers, policy, options.fresh,
-        keep=options.out is None, html=options.html,
-    )  # fmt: skip
+
+    def work() -> Classified:
+        return classify(
+            predictor, options.SOURCE, options.out, options.top_k, options.workers, policy, options.fresh,
+            keep=options.out is None or options.track, html=options.html,
+        )  # fmt: skip
+
+    if options.track:
+        from pipeline.stages.classify_run import classify_tracked
+
+        result = classify_tracked(work, predictor, options.MODEL, options.SOURCE, options.uri)
+    else:
+        result = work()
     value = {"rows": result.rows, "ok": result.ok, "failed": result.failed, "out": result.out}
     value |= {"flat": result.flat} if result.flat else {}
     value |= {"html": result.html} if result.html else {}

@@ -33,7 +33,7 @@ def compare_command(given: list[str]) -> None:
 
     tracking, names = TrackingConfig(uri=options.uri), (options.MODEL_A, options.MODEL_B)
     a, b = (load_model(name, options.device, tracking) for name in names)
-    found = compare(a, b, options.DATA, names, options.workers)
+    found = compare(a, b, options.DATA, names, options.workers, options.uri)
     if options.out is not None:
         write_comparison(found, options.out)
     print_result(found, options.json, comparison_text(found))

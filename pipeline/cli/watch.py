@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.cli.shared import DEVICE_HELP, MODEL_HELP, WORKERS_HELP, command_parser
 from pipeline.config import DataConfig, EventsConfig, TrackingConfig, WatchConfig
 from pipeline.config.types import PositiveFloat
 from pipeline.options import Parser, add_json, guarded, print_result
+
+if TYPE_CHECKING:
+    from pipeline.stages.predict import Predictor
 
 PAGE = "127.0.0.1:8000"
 RATE_HELP = "moments per second; unset: as the model samples, or as its training clips were sampled on the whole"
@@ -30,13 +34,24 @@ def watch_command(given: list[str]) -> None:
         "--serve", type=str | None, nargs="?", const=PAGE, default=None, metavar="HOST:PORT",
         help=f"a web page with picture, answers, gates and events; alone: on {PAGE}; elsewhere a token is needed",
     )  # fmt: skip
+    parser.add_argument(
+        "--engine", choices=["torch", "onnx"], default="torch",
+        help="what runs the network; onnx: ONNX Runtime, on a MODEL or a folder that export wrote; it shows no gates",
+    )  # fmt: skip
     parser.add_class_arguments(EventsConfig, "events")
     options = guarded(parser, given)
-    from pipeline.stages.models import load_model
     from pipeline.stages.watch.run import watch
 
     config = WatchConfig(**{name: options[name] for name in WatchConfig.__dataclass_fields__})
-    predictor = load_model(options.MODEL, options.device, TrackingConfig(uri=options.uri))
+    tracking = TrackingConfig(uri=options.uri)
+    if options.engine == "onnx":
+        from pipeline.stages.export.predictor import load_onnx
+
+        predictor: Predictor = load_onnx(options.MODEL, options.device, tracking)
+    else:
+        from pipeline.stages.models import load_model
+
+        predictor = load_model(options.MODEL, options.device, tracking)
     watch(predictor, options.SOURCE, config, EventsConfig(**vars(options.events)), options.serve)
 
 

@@ -21,9 +21,11 @@ from pipeline.report.tasks import JUDGED
 from pipeline.report.tracks import Track
 from pipeline.stages.distributed import alone
 from pipeline.stages.evaluate import Scored, identities, score
+from pipeline.stages.evaluation import find_run
 from pipeline.stages.ingest import clip_names, ingest
 from pipeline.stages.predict import Prediction, Predictor
 from pipeline.stages.progress import say
+from pipeline.stages.readings import note_reading, reading_of
 
 
 def compare(
@@ -32,18 +34,20 @@ def compare(
     data: str | Path | DataConfig | None = None,
     names: tuple[str, str] = ("A", "B"),
     workers: int = -1,
+    uri: str | None = None,
 ) -> dict[str, Any]:
     """Let two models answer to the same clips, of which neither saw any in its training.
 
     A clip that either model learned from, or was chosen by (its train and val splits), is left out, and counted: on it
     one of them would have an advantage. Clips are recognised by content. One that only one model can read counts for
-    neither and is named.
+    neither and is named. A look at clips of a model's own test split is noted like one of `evaluate`.
 
     Args:
         a, b: the models, of the same task.
         data: folder or list, or a whole description of where the clips are; None: the data that `a` was trained on.
         names: what the models are called.
         workers: decoding processes.
+        uri: the store with the models' runs, where it is not the one they were trained with.
 
     Returns:
         `task`, `score` (its key, and `higher`: whether more is better); `a` and `b`, each `{name, model, value}`;
@@ -68,7 +72,17 @@ def compare(
             f"{root}: one of the models learned from every clip there; name clips that neither saw, with --data or DATA"
         )
     scored = [score(model, chosen, workers) for model in (a, b)]
+    for model, one, other in ((a, scored[0], names[1]), (b, scored[1], names[0])):
+        _note(model, chosen, one, f"compare with {other}", uri)
     return _compared(a, b, names, chosen, scored) | {"data": root, "left_out": left_out}
+
+
+def _note(model: Predictor, chosen: pd.DataFrame, scored: Scored, command: str, uri: str | None) -> None:
+    """Clips of the test split that were looked at, noted beside the checkpoint and in the model's run."""
+    tested = int(identities(chosen).isin(set(model.card.split.get("test", ()))).sum())
+    if tested:
+        reading = reading_of(model.card, scored.metrics, command, tested, model.digest)
+        note_reading(reading, model.folder, find_run(model, "auto", uri))
 
 
 def _catalog(a: Predictor, data: str | Path | DataConfig | None) -> tuple[str, pd.DataFrame]:

@@ -16,7 +16,7 @@ from pipeline.stages.evaluate import Wanted, Which, evaluate
 from pipeline.stages.predict import Predictor
 from pipeline.stages.progress import say
 from pipeline.stages.run_folder import RESULT
-from pipeline.tracking.evaluations import FinishedRun
+from pipeline.tracking.evaluations import EVALUATIONS, FinishedRun
 
 Track = Literal["auto", "yes", "no"]
 EVALUATION = "evaluation"
@@ -115,7 +115,7 @@ def _record(run: FinishedRun, metrics: dict[str, Any], out: Path, track: Track) 
     if "calibration" in metrics:
         numbers["evaluate/ece"] = metrics["calibration"]["after"]["ece"]
     try:
-        run.artifacts(out, f"evaluations/{now}-{out.name}")
+        run.artifacts(out, f"{EVALUATIONS}/{now}-{out.name}")
         run.metrics(numbers, step=len(metrics.get("readings", [])))
     except TrackingError as error:
         if track == "yes":

@@ -9,10 +9,10 @@ from uuid import uuid4
 
 from pipeline.errors import CheckpointError, TrackingError
 from pipeline.model.checkpoint import Card
-from pipeline.model.readings import READINGS, TestReading, add, as_json, from_json, merged
+from pipeline.model.readings import TestReading, add, as_json, from_json, merged
 from pipeline.report.tasks import JUDGED
 from pipeline.stages.progress import say
-from pipeline.tracking.evaluations import FinishedRun
+from pipeline.tracking.evaluations import READINGS_PLACE, FinishedRun
 
 
 def reading_of(card: Card, metrics: dict[str, Any], command: str, clips: int, digest: str) -> TestReading:
@@ -53,7 +53,7 @@ def note_reading(reading: TestReading, folder: Path | None, run: FinishedRun | N
             say(f"the reading of the test split is not noted beside the checkpoint: {error}")
     if run is not None:
         try:
-            run.write_checkpoint_file(READINGS, as_json(known))
+            run.write_readings(as_json(known))
             run.tags({"test.readings": len(known), "test.last_reading": f"{reading.time} {reading.command}"})
         except TrackingError as error:
             say(f"the reading of the test split is not noted in MLflow: {error}")
@@ -61,9 +61,9 @@ def note_reading(reading: TestReading, folder: Path | None, run: FinishedRun | N
 
 
 def _in_run(run: FinishedRun) -> list[TestReading]:
-    """Those that the run's checkpoint has."""
-    text = run.checkpoint_file(READINGS)
+    """Those that the run has."""
+    text = run.readings()
     try:
         return [] if text is None else from_json(text)
     except (ValueError, TypeError) as error:
-        raise TrackingError(f"{READINGS} of the run's checkpoint is damaged ({error})") from error
+        raise TrackingError(f"{READINGS_PLACE} of the run is damaged ({error})") from error

@@ -14,7 +14,6 @@ from pipeline.report.comparison import gap_text, sentence, write_comparison
 from pipeline.report.tasks import TITLES
 from pipeline.stages.compare import compare
 from pipeline.stages.models import checkpoint_folder, load_model
-from pipeline.stages.predict import load_predictor
 from pipeline.stages.progress import say
 from pipeline.stages.serve.folder import built, facts_of
 from pipeline.tracking.download import Found
@@ -70,7 +69,7 @@ def register_model(
         former = holder(config, name, alias) if alias else None
         decision, found = None, None
         if alias:
-            decision, found = _judged(folder, model, name, former, model_id, data, force, config, device, workers)
+            decision, found = _judged(model, name, former, model_id, data, force, config, device, workers)
         with built(folder) as served:
             known = {**facts, **(tags or {})}
             version, model_id = register_folder(config, name, served, run_id, model_id, known)
@@ -91,7 +90,6 @@ def register_model(
 
 
 def _judged(
-    folder: Path,
     model: str,
     name: str,
     former: Found | None,
@@ -110,9 +108,8 @@ def _judged(
     address = f"models:/{name}/{former.version}"
     say(f"{address} has the alias; comparing with it")
     try:
-        found = compare(
-            load_predictor(folder, device), load_model(address, device, config), data, (model, address), workers
-        )
+        new, old = (load_model(place, device, config) for place in (model, address))
+        found = compare(new, old, data, (model, address), workers, config.uri)
     except DataError as error:
         if not force:
             raise DataError(f"{error}; --force gives the alias without a comparison") from error

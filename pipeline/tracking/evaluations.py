@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 from pipeline.config import TrackingConfig
 from pipeline.errors import TrackingError
 from pipeline.tracking.delivery import KEY, OFFLINE
-from pipeline.tracking.store import CHECKPOINT_FOLDER, connect, hide_password, reported, store_uri
+from pipeline.tracking.store import connect, hide_password, reported, store_uri
 from pipeline.tracking.surroundings import TAG_LENGTH
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+EVALUATIONS = "evaluations"
+"""Artifact folder of a run: a report each, and how often the test split was read."""
+READINGS_PLACE = f"{EVALUATIONS}/readings.json"
 
 
 class FinishedRun:
@@ -62,19 +66,18 @@ class FinishedRun:
         with reported(self._uri):
             self._client.log_artifacts(self._run_id, str(folder), artifact_path)
 
-    def checkpoint_file(self, name: str) -> str | None:
-        """Text of a file in the run's checkpoint; None where it has none of the name."""
+    def readings(self) -> str | None:
+        """What `write_readings` put there last, or the training; None where the run has none."""
         with reported(self._uri), tempfile.TemporaryDirectory() as folder:
-            listed = [Path(item.path).name for item in self._client.list_artifacts(self._run_id, CHECKPOINT_FOLDER)]
-            if name not in listed:
+            listed = [item.path for item in self._client.list_artifacts(self._run_id, EVALUATIONS)]
+            if READINGS_PLACE not in listed:
                 return None
-            place = self._client.download_artifacts(self._run_id, f"{CHECKPOINT_FOLDER}/{name}", folder)
-            return Path(place).read_text(encoding="utf-8")
+            return Path(self._client.download_artifacts(self._run_id, READINGS_PLACE, folder)).read_text("utf-8")
 
-    def write_checkpoint_file(self, name: str, text: str) -> None:
-        """Put a file into the run's checkpoint."""
+    def write_readings(self, text: str) -> None:
+        """How often the test split was read, as an artifact; not within the model, which is as it was registered."""
         with reported(self._uri):
-            self._client.log_text(self._run_id, text, f"{CHECKPOINT_FOLDER}/{name}")
+            self._client.log_text(self._run_id, text, READINGS_PLACE)
 
 
 def _of_key(client: MlflowClient, key: str) -> str:

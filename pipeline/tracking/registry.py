@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,19 +147,21 @@ def holder(config: TrackingConfig, name: str, alias: str) -> Found | None:
     """The version that has an alias; None: none has.
 
     Raises:
-        TrackingError: the store cannot be reached.
+        TrackingError: MLflow keeps the alias for itself, or the store cannot be reached.
     """
     from mlflow.exceptions import MlflowException
 
+    if re.fullmatch(r"v\d+|latest", alias, re.IGNORECASE):  # known before anything is registered
+        raise TrackingError(f"alias '{alias}' is reserved by MLflow; choose another, such as champion")
     uri = store_uri(config)
     client = connect(uri)
     with reported(uri):
         try:
             client.get_model_version_by_alias(name, alias)
         except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return None
-            raise
+            if "not found" not in str(error):  # MLflow calls a missing alias, like a wrong name, an invalid parameter
+                raise
+            return None
     return find(f"models:/{name}@{alias}", config)
 
 

@@ -12,7 +12,7 @@ from pipeline.config import TrackingConfig
 from pipeline.errors import TrackingError
 from pipeline.tracking.delivery import DOUBTFUL, Delivery, RefusedError
 from pipeline.tracking.outbox import Outbox, glance
-from pipeline.tracking.store import error_code, hide_password, store_uri
+from pipeline.tracking.store import error_code, hide_password, reason, store_uri
 
 PAUSE = 0.2
 """Seconds between two tries of a request that the store calls bad."""
@@ -72,7 +72,7 @@ def resend(folder: Path, uri: str | None, advance: Callable[[int], None], away: 
         while outbox.waiting:
             _one(delivery, outbox, result, advance)
     except TrackingError as error:
-        result.error = away[address] = str(error)
+        result.error = away[address] = reason(error)
     except OSError as error:
         result.error = f"{folder}: cannot be read ({error.strerror})"
     finally:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pipeline.errors import TrackingError
 from pipeline.tracking.delivery import Delivery, RefusedError
 from pipeline.tracking.outbox import Outbox
+from pipeline.tracking.store import reason
 
 SEND_SECONDS = 1.0
 """Time between two requests with metrics: epochs on stored features may be shorter than a request."""
@@ -107,7 +108,7 @@ class Sender:
                 tell(f"{self._outbox.folder} was removed, and with it what was to be recorded in MLflow")
                 return
             except Exception as error:  # a store may fail in ways that nobody foresaw, and the training goes on
-                self._failed(str(error) if isinstance(error, TrackingError) else f"{type(error).__name__}: {error}")
+                self._failed(reason(error) if isinstance(error, TrackingError) else f"{type(error).__name__}: {error}")
                 self._pause(delay)
                 delay = min(2 * delay, RETRY_SECONDS[1])
                 continue
@@ -121,10 +122,10 @@ class Sender:
                 with self._changed:
                     self._changed.wait_for(lambda: self._appended or self._ended)
 
-    def _failed(self, reason: str) -> None:
+    def _failed(self, why: str) -> None:
         if not self.away:
-            tell(f"MLflow takes nothing now: {reason}. What is to be recorded waits in {self._outbox.folder}")
-        self.away = reason
+            tell(f"MLflow takes nothing now: {why}. What is to be recorded waits in {self._outbox.folder}")
+        self.away = why
 
     def _succeeded(self) -> None:
         if self.away:

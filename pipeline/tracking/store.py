@@ -51,6 +51,8 @@ AWAY = (
 )
 """MLflow's codes for a store that answers in another way later."""
 OFF = "or pass --tracking.enabled false"
+OTHERWISE = f", set --tracking.uri to another place, record for later with --tracking.offline true, {OFF}"
+"""What else a training can do that has not begun."""
 
 
 def store_uri(config: TrackingConfig) -> str:
@@ -161,12 +163,9 @@ def reported(uri: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, OSError) as error:
         text = str(error)
         if "Max retries exceeded" in text or "Connection refused" in text:
-            message = (
-                f"no MLflow server answers at {where}; start it, set --tracking.uri, record for later with "
-                f"--tracking.offline true, {OFF}"
-            )
+            message = f"no MLflow server answers at {where}; start it{OTHERWISE}"
         elif "disk is full" in text or "No space left" in text:
-            message = f"{where}: the disk is full; make room there, set --tracking.uri to another place, {OFF}"
+            message = f"{where}: the disk is full; make room there{OTHERWISE}"
         else:
             message = f"{where}: {_one_line(text)}"
         raise TrackingError(message) from error
@@ -175,6 +174,11 @@ def reported(uri: str) -> Iterator[None]:
 def error_code(error: TrackingError) -> str:
     """MLflow's code of what `reported` turned into this error; empty for what the system or a driver raised."""
     return str(getattr(error.__cause__, "error_code", ""))
+
+
+def reason(error: Exception) -> str:
+    """An error as somebody needs it who is not about to begin a training."""
+    return str(error).replace(OTHERWISE, "")
 
 
 def is_away(error: TrackingError) -> bool:

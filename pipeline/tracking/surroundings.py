@@ -27,7 +27,8 @@ PACKAGES = {
 
 def source_tags() -> dict[str, str]:
     """Who ran what, from which commit, with which versions."""
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = Path(sys.argv[0]).name.replace("__main__.py", "video-lstm")  # python -m pipeline
+    command = shlex.join([program, *sys.argv[1:]])
     tags = {
         "mlflow.source.name": hide_password(command)[:TAG_LENGTH],
         "mlflow.source.type": "LOCAL",

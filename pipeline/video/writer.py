@@ -27,7 +27,6 @@ def write_video(path: str, frames: np.ndarray, fps: float, codec: str | None = N
         OSError: the file cannot be opened or written.
     """
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
-        _codec(path, codec)
         raise ValueError(f"frames must be uint8 (T, H, W, 3), not {frames.dtype} {frames.shape}")
     with video_writer(path, frames.shape[2], frames.shape[1], fps, codec) as write:
         for frame in frames:
@@ -38,9 +37,9 @@ def write_video(path: str, frames: np.ndarray, fps: float, codec: str | None = N
 def video_writer(
     path: str, width: int, height: int, fps: float, codec: str | None = None
 ) -> Iterator[Callable[[np.ndarray], None]]:
-    """A video file that is written frame by frame; yields a function that takes the next, uint8 (H, W, 3) RGB.
+    """A video file to which frames, uint8 (height, width, 3) RGB, are written one by one by what is yielded.
 
-    It can be played once the block has ended. Arguments and errors as of `write_video`.
+    Args and Raises: as of `write_video`.
     """
     chosen = _codec(path, codec)
     if height % 2 or width % 2 or fps <= 0:

@@ -14,7 +14,7 @@ import pytest
 from pipeline.cli import main
 from pipeline.data import catalog
 from pipeline.errors import DataError
-from pipeline.model import checkpoint
+from pipeline.model import checkpoint, readings
 from pipeline.report.comparison import comparison_text, sentence, write_comparison
 from pipeline.report.tracks import Track
 from pipeline.stages.compare import _compared, clip_score, compare, unseen
@@ -33,6 +33,15 @@ def confused(example: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def predictor(example: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The example's model from a place of its own and without a run: each comparison is noted in both."""
+    folder = tmp_path_factory.mktemp("good") / "model"
+    model, card = checkpoint.load(example.folder / "best")
+    checkpoint.save(folder, model.state_dict(), replace(card, extra={}))
+    return load_model(folder, "cpu")
+
+
+@pytest.fixture(scope="module")
 def found(predictor: Any, confused: Path) -> dict[str, Any]:
     return compare(predictor, load_model(confused, "cpu"), names=("good", "bad"), workers=0)
 
@@ -46,6 +55,11 @@ def test_both_models_answer_to_the_test_clips_and_to_no_others(found: dict[str, 
     assert {one["path"] for one in found["failed"]} == set(
         table[(table["split"] == "test") & (table["status"] != "ok")]["path"]
     )
+
+
+def test_the_look_at_the_test_split_is_noted(found: dict[str, Any], confused: Path) -> None:
+    noted = readings.read(confused / readings.READINGS)
+    assert noted[0].command == "compare with good" and noted[0].clips == found["n"] + len(found["failed"])
 
 
 def test_the_better_one_is_found_and_every_clip_they_differ_on_is_named(found: dict[str, Any]) -> None:
@@ -133,11 +147,11 @@ def test_the_folder_has_numbers_clips_and_a_picture(found: dict[str, Any], tmp_p
     assert "good is better on" in text and "only A" in text
 
 
-def test_the_command(example: Any, confused: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["compare", str(example.folder), str(confused), "--workers", "0", "--out", str(tmp_path / "out"), "--json"])
+def test_the_command(predictor: Any, confused: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["compare", str(predictor.folder), str(confused), "--workers", "0", "--out", str(tmp_path / "out"), "--json"])
     result = json.loads(capsys.readouterr().out)
-    assert result["better"] == "a" and result["a"]["name"] == str(example.folder)
+    assert result["better"] == "a" and result["a"]["name"] == str(predictor.folder)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["compare.json", "compare.png", "differ.csv"]
     with pytest.raises(SystemExit) as ended:
-        main(["compare", str(example.folder), "nowhere"])
+        main(["compare", str(predictor.folder), "nowhere"])
     assert ended.value.code == 2 and "nowhere: no such checkpoint" in capsys.readouterr().err

@@ -18,6 +18,7 @@ import torch
 from pipeline.cli import main
 from pipeline.config import Config, FlowConfig, RecurrentConfig, VideoConfig, to_dict
 from pipeline.data.batches import ClipFile, stream_clips
+from pipeline.data.clips import ClipInputs
 from pipeline.errors import CheckpointError, ConfigError, DataError, ExportError
 from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import build_classifier
@@ -28,6 +29,8 @@ from pipeline.stages.export.parity import Parity, measure
 from pipeline.stages.export.predictor import load_onnx
 from pipeline.stages.models import load_model
 from pipeline.stages.predict import Predictor
+from pipeline.stages.watch.engine import GraphSteps, steps_of
+from pipeline.stages.watch.stepper import Reset, Stepper
 
 onnx = pytest.importorskip("onnx", reason="the extra [onnx] is not installed")
 runtime = pytest.importorskip("onnxruntime", reason="the extra [onnx] is not installed")
@@ -320,3 +323,19 @@ def test_a_model_that_reads_both_ways_has_no_step(copy: Path, clips: Any) -> Non
     (copy / CARD).write_text(json.dumps(card | {"left_out": left_out}))
     with pytest.raises(ConfigError, match="both directions"):
         OnnxEngine(copy).step({"rgb": clips[0]["rgb"][:1]})
+
+
+def test_a_watched_stream_of_an_export_gives_the_answer_of_the_clip(
+    folder: Path, predictor: Predictor, clips: list[dict[str, Any]]
+) -> None:
+    """Two sources in one call, one of them ends earlier; two states of each, as a window has them."""
+    steps = steps_of(load_onnx(str(folder), "cpu"))
+    assert isinstance(steps, GraphSteps)
+    stepper = Stepper(steps, 2, Reset("window", 4), gates=True)
+    for place in range(len(clips[0]["rgb"])):
+        moments = {n: {"rgb": clip["rgb"][place]} for n, clip in enumerate(clips) if place < len(clip["rgb"])}
+        for number, answer in stepper.step(moments).items():
+            part = clips[number]["rgb"][place + 1 - answer.age : place + 1]
+            expected = predictor.answer(ClipInputs({"rgb": part}, np.arange(len(part)) / 10))
+            np.testing.assert_allclose(answer.values, expected, atol=1e-4)
+            assert answer.gates == {}

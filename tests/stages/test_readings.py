@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, TrackingError
 from pipeline.model import checkpoint, readings
 from pipeline.model.readings import READINGS, TestReading, add, merged, read
 from pipeline.stages.evaluate import evaluate
-from pipeline.stages.evaluation import evaluate_and_record, report_folder
+from pipeline.stages.evaluation import evaluate_and_record, find_run, report_folder
 from pipeline.stages.models import load_model
+from pipeline.stages.predict import Predictor
+from pipeline.tracking.evaluations import READINGS_PLACE
 
 TestReading.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it
 
@@ -94,9 +96,9 @@ def test_the_run_gets_report_numbers_and_readings(example: Any, copied: Path, tm
     assert after.info.status == "FINISHED" and after.info.end_time == before.info.end_time
     assert after.data.metrics["evaluate/top1"] == metrics["top1"] and "evaluate/ece" in after.data.metrics
     assert int(after.data.tags["test.readings"]) == len(metrics["readings"]) >= 3  # train's, the copy's own, this one
-    folder = max(item.path for item in client.list_artifacts(run_id, "evaluations"))
+    folder = max(item.path for item in client.list_artifacts(run_id, "evaluations") if item.is_dir)
     assert {"index.html", "metrics.json"} <= {Path(item.path).name for item in client.list_artifacts(run_id, folder)}
-    kept = client.download_artifacts(run_id, f"checkpoint/{READINGS}", str(tmp_path))
+    kept = client.download_artifacts(run_id, READINGS_PLACE, str(tmp_path))
     assert [one["id"] for one in json.loads(Path(kept).read_text())] == [one["id"] for one in metrics["readings"]]
 
 
@@ -106,3 +108,15 @@ def test_a_report_has_a_place_of_its_own(copied: Path) -> None:
     assert report_folder(predictor, None, "val", True) == copied / "evaluation/val-shuffled"
     predictor.folder = None
     assert report_folder(predictor, None, "test", False) == Path("evaluation/tiny-test")
+
+
+def test_a_store_that_is_not_there_costs_the_record_alone(predictor: Any, tmp_path: Path, capsys: Any) -> None:
+    nowhere = f"sqlite:///{tmp_path}/none.db"
+    assert find_run(predictor, "auto", nowhere) is None and find_run(predictor, "no", None) is None
+    assert "not recorded in MLflow: no MLflow store" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(TrackingError, match="no MLflow store"):
+        find_run(predictor, "yes", nowhere)
+    card = replace(predictor.card, extra={})
+    with pytest.raises(TrackingError, match="without an MLflow run"):
+        find_run(Predictor(predictor.model, card, predictor.device, ""), "yes", None)

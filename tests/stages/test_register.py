@@ -106,6 +106,9 @@ def test_what_cannot_be_registered_leaves_nothing_behind(
         register_model(str(confused), "careful", "champion", str(tmp_path), tracking=tracking, workers=0)
     client = connect(str(tracking.uri))
     assert len(client.search_model_versions("name = 'careful'")) == 1
+    with pytest.raises(TrackingError, match="reserved"):
+        register_model(str(example.folder), "other", "v1", tracking=tracking)
+    assert client.search_model_versions("name = 'other'") == []
     for model, error in (
         ("nowhere", CheckpointError),
         ("runs:/0123", TrackingError),

@@ -43,14 +43,15 @@ def state_entries(model: Classifier) -> list[dict[str, Any]]:
     ]
 
 
-def answer_entry(model: Classifier, config: Config, classes: list[str]) -> dict[str, Any]:
-    """What comes out."""
+def answer_entry(model: Classifier, config: Config, classes: list[str], temperature: float) -> dict[str, Any]:
+    """What comes out; the logits are as the model gives them, not divided by the temperature yet."""
     found: dict[str, Any] = {"task": config.task, "per_moment": model.per_moment, "classes": classes}
     if model.numeric:
         return found | {"output": VALUES, "meaning": "numbers in the unit of the training targets"}
     return found | {
         "output": LOGITS,
-        "meaning": "softmax over the last axis gives probabilities, in this order of classes",
+        "temperature": temperature,
+        "meaning": "softmax(logits / temperature) over the last axis gives probabilities, in this order of classes",
     }
 
 

@@ -89,7 +89,8 @@ def export(
                 advance(1)
             card = {
                 "format": FORMAT, "checkpoint": predictor.digest, "opset": OPSET, "precision": "float32",
-                "answer": describe.answer_entry(model, config, predictor.classes), "files": written,
+                "answer": describe.answer_entry(model, config, predictor.classes, predictor.temperature),
+                "files": written,
                 "state": describe.state_entries(model), "left_out": left_out,
                 "preprocessing": describe.preprocessing(model, config), "versions": describe.versions(),
                 "card": dataclasses.asdict(predictor.card),

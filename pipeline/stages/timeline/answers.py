@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.data.moments import Moment
 from pipeline.stages.engine import encode_moments, image_streams
 from pipeline.stages.predict import Predictor
-from pipeline.stages.watch.engine import TorchEngine
+from pipeline.stages.watch.engine import steps_of
 from pipeline.stages.watch.stepper import Reset, Stepper
 
 
@@ -77,7 +77,7 @@ class StateAnswers:
     """An answer at each moment, from a state that is carried through as `watch` does; see `Reset`."""
 
     def __init__(self, predictor: Predictor, reset: Reset) -> None:
-        self._stepper, self._reset = Stepper(TorchEngine(predictor), 1, reset), reset
+        self._stepper, self._reset = Stepper(steps_of(predictor), 1, reset), reset
 
     def push(self, moment: Encoded) -> list[Answer]:
         """See `Answering`; features pass the encoder of `Stepper` unchanged."""

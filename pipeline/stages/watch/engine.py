@@ -44,12 +44,11 @@ class Engine(Protocol):
         """
 
 
-class TorchEngine:
+class TorchSteps:
     """The checkpoint's own model; see `Engine`."""
 
     def __init__(self, predictor: Predictor) -> None:
-        self.model, self.device = predictor.model, predictor.device
-        self._temperature = predictor.temperature
+        self.model, self.device, self.temperature = predictor.model, predictor.device, predictor.temperature
 
     @torch.inference_mode()
     def encode(self, moments: Sequence[Inputs]) -> dict[str, torch.Tensor]:
@@ -75,10 +74,7 @@ class TorchEngine:
             output, after, means = step_with_gates(self.model, features, before)
         else:
             output, after = self.model.step(features, before)
-        output = output.double()
-        if not self.model.numeric:
-            output = torch.softmax(output / self._temperature, dim=-1)
-        answers: NDArray[np.float64] = output.cpu().numpy()
+        answers = _answers(output.cpu().numpy(), self.model.numeric, self.temperature)
         lists = {name: values.tolist() for name, values in means.items()}
         shown = [{name: values[row] for name, values in lists.items()} for row in range(len(states))]
         return answers, split(after, len(states)), shown
@@ -96,15 +92,10 @@ class Graphs(Protocol):
         """Logits or numbers, and the next state: arrays by name, the first axis is the clip."""
 
 
-class GraphEngine:
-    """An exported model, such as one in ONNX Runtime; it does not tell what its gates do. See `Engine`.
+class GraphSteps:
+    """An exported model, such as one in ONNX Runtime; it does not tell what its gates do. See `Engine`."""
 
-    Args:
-        graphs: the model.
-        temperature: of its checkpoint, which the graphs do not have.
-    """
-
-    def __init__(self, graphs: Graphs, temperature: float = 1.0) -> None:
+    def __init__(self, graphs: Graphs, temperature: float) -> None:
         self._graphs, self._temperature = graphs, temperature
 
     def encode(self, moments: Sequence[Inputs]) -> dict[str, NDArray[np.float32]]:
@@ -123,13 +114,25 @@ class GraphEngine:
         """See `Engine`."""
         before = None if states[0] is None else {k: np.concatenate([one[k] for one in states]) for k in states[0]}
         output, after = self._graphs.step(features, before)
-        answers = output.astype(np.float64)
-        if not self._graphs.numeric:
-            answers /= self._temperature
-            shifted = np.exp(answers - answers.max(axis=-1, keepdims=True))
-            answers = shifted / shifted.sum(axis=-1, keepdims=True)
+        answers = _answers(output, self._graphs.numeric, self._temperature)
         rows = [{name: x[row : row + 1] for name, x in after.items()} for row in range(len(states))]
         return answers, rows, [{} for _ in states]
+
+
+def steps_of(predictor: Predictor) -> Engine:
+    """What computes for a predictor: its checkpoint's model, or the graphs that stand for it."""
+    graphs: Graphs | None = getattr(predictor.model, "engine", None)
+    return TorchSteps(predictor) if graphs is None else GraphSteps(graphs, predictor.temperature)
+
+
+def _answers(output: NDArray[Any], numeric: bool, temperature: float) -> NDArray[np.float64]:
+    """What the network says of B moments as `Predictor` answers: probabilities (B, K), or numbers (B, 1)."""
+    values = output.astype(np.float64)
+    if numeric:
+        return values
+    raised = np.exp((values - values.max(axis=-1, keepdims=True)) / temperature)
+    answers: NDArray[np.float64] = raised / raised.sum(axis=-1, keepdims=True)
+    return answers
 
 
 def join(states: Sequence[State]) -> State:

@@ -20,7 +20,7 @@ from pipeline.signals import Stop, noted
 from pipeline.stages.predict import Predictor
 from pipeline.stages.progress import say
 from pipeline.stages.watch.board import Board
-from pipeline.stages.watch.engine import TorchEngine
+from pipeline.stages.watch.engine import steps_of
 from pipeline.stages.watch.latency import Latency
 from pipeline.stages.watch.mailbox import Arrival
 from pipeline.stages.watch.outputs import Webhook, recorders, write_line
@@ -92,7 +92,7 @@ class _Loop:
             opened.callback(recorder.close)
         self._board = Board(predictor.card.config.get("name", ""), predictor.classes, names) if serve else None
         self._reset = stream_reset(predictor, config)
-        engine = TorchEngine(predictor)
+        engine = steps_of(predictor)
         warm_up(Stepper(engine, 1, self._reset, serve is not None), plan)
         self._stepper = Stepper(engine, len(sources), self._reset, serve is not None)
         if self._board is not None and serve is not None:

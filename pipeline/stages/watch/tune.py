@@ -27,7 +27,7 @@ from pipeline.stages.evaluate import select
 from pipeline.stages.ingest import clip_files, ingest
 from pipeline.stages.predict import Predictor, encode_clip, load_predictor
 from pipeline.stages.progress import bar, say
-from pipeline.stages.watch.engine import Engine, Inputs, TorchEngine
+from pipeline.stages.watch.engine import Engine, Inputs, TorchSteps
 from pipeline.stages.watch.settings import stored
 from pipeline.stages.watch.stepper import Reset, Stepper
 
@@ -163,7 +163,7 @@ def _compare(
     if not any(found):
         raise DataError("no moment of the validation clips has a label")
     streams = [[moment for clip in order for moment in clip.features] for order in orders]
-    engine, tried = TorchEngine(predictor), candidates(length)
+    engine, tried = TorchSteps(predictor), candidates(length)
     scores = {}
     with bar("trying", (len(tried) + 1) * max(map(len, streams))) as advance:
         for name, reset in [*tried, (ALONE, Reset("never"))]:

@@ -17,7 +17,7 @@ from pipeline.model.cells import LAYERS
 from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import build_classifier
 from pipeline.stages.predict import Predictor
-from pipeline.stages.watch.engine import GraphEngine, TorchEngine
+from pipeline.stages.watch.engine import TorchSteps
 from pipeline.stages.watch.stepper import Reset, Stepper
 from pipeline.video.reader import probe, read_frames
 
@@ -33,7 +33,8 @@ def build(config: Config) -> Predictor:
     with torch.no_grad():
         for weights in model.parameters():  # outputs that differ from moment to moment
             weights.add_(torch.randn_like(weights) * 0.2)
-    return Predictor(model, Card(to_dict(config), ["a", "b", "c"]), torch.device("cpu"), "")
+    calibrated = {"calibration": {"temperature": 1.7}}  # by which both ways must divide
+    return Predictor(model, Card(to_dict(config), ["a", "b", "c"], extra=calibrated), torch.device("cpu"), "")
 
 
 def random_clip(predictor: Predictor, steps: int, seed: int) -> ClipInputs:
@@ -61,7 +62,7 @@ def test_every_member_that_streams_gives_the_answer_of_the_clip(
     config = make_config(recurrent__kind=kind, recurrent__pooling=pooling, video__streams=streams, encoder__grid=2)
     predictor = build(config)
     clips = [random_clip(predictor, 5, 1), random_clip(predictor, 5, 2)]
-    stepper = Stepper(TorchEngine(predictor), 2, Reset("never"), gates=True)
+    stepper = Stepper(TorchSteps(predictor), 2, Reset("never"), gates=True)
     for place in range(7):
         moments = {
             number: at(clip, place - 2 * number) for number, clip in enumerate(clips) if 0 <= place - 2 * number < 5
@@ -76,7 +77,7 @@ def test_every_member_that_streams_gives_the_answer_of_the_clip(
 def test_answers_per_moment_and_numbers_stream_too(make_config: Callable[..., Config]) -> None:
     for task in ("frame_label", "regression", "frame_regression"):
         predictor = build(make_config(task=task))
-        clip, stepper = random_clip(predictor, 4, 1), Stepper(TorchEngine(predictor), 1, Reset())
+        clip, stepper = random_clip(predictor, 4, 1), Stepper(TorchSteps(predictor), 1, Reset())
         for place in range(4):
             found = stepper.step({0: at(clip, place)})[0].values
             np.testing.assert_allclose(found, np.atleast_1d(so_far(predictor, clip, 0, place)), atol=1e-5)
@@ -89,32 +90,16 @@ def test_a_folded_encoder_in_bfloat16_stays_within_its_tolerance(make_config: Ca
     for encoder in predictor.model.encoders.values():
         encoder.precision, encoder._folded.dtype = "bf16", torch.bfloat16  # type: ignore[union-attr]
         encoder._folded.drop()  # type: ignore[union-attr, operator]
-    stepper = Stepper(TorchEngine(predictor), 1, Reset())
+    stepper = Stepper(TorchSteps(predictor), 1, Reset())
     found = [stepper.step({0: at(clip, place)})[0].values for place in range(4)][-1]
     np.testing.assert_allclose(found, so_far(predictor, clip, 0, 3), atol=1e-2)
     np.testing.assert_allclose(found, exact, atol=0.15)
     assert not np.array_equal(found, exact)
 
 
-def test_an_exported_model_streams_too(make_config: Callable[..., Config], tmp_path: Path) -> None:
-    engine = pytest.importorskip("pipeline.stages.export.engine", reason="export is not there")
-    pytest.importorskip("onnxscript", reason="the extra [onnx] is not installed")
-    pytest.importorskip("onnxruntime", reason="the extra [onnx] is not installed")
-    from pipeline.stages.export.run import export  # type: ignore[import-not-found, unused-ignore]
-
-    predictor = build(make_config(recurrent__kind="lstm", recurrent__pooling="mean", video__streams="rgb+flow"))
-    export(predictor, tmp_path / "graphs", clips=[], engine_alone=True)
-    clips = [random_clip(predictor, 5, 1), random_clip(predictor, 5, 2)]
-    stepper = Stepper(GraphEngine(engine.OnnxEngine(tmp_path / "graphs")), 2, Reset("window", 4))
-    for place in range(5):
-        for number, answer in stepper.step({0: at(clips[0], place), 1: at(clips[1], place)}).items():
-            expected = so_far(predictor, clips[number], place + 1 - answer.age, place)
-            np.testing.assert_allclose(answer.values, expected, atol=1e-4)
-
-
 def test_a_window_answers_about_the_last_half_to_whole_window(make_config: Callable[..., Config]) -> None:
     predictor = build(make_config())
-    clip, stepper = random_clip(predictor, 11, 1), Stepper(TorchEngine(predictor), 1, Reset("window", 4))
+    clip, stepper = random_clip(predictor, 11, 1), Stepper(TorchSteps(predictor), 1, Reset("window", 4))
     ages = []
     for place in range(11):
         answer = stepper.step({0: at(clip, place)})[0]
@@ -126,7 +111,7 @@ def test_a_window_answers_about_the_last_half_to_whole_window(make_config: Calla
 
 def test_a_restarted_source_answers_as_a_new_clip_and_the_others_go_on(make_config: Callable[..., Config]) -> None:
     predictor = build(make_config())
-    clip, stepper = random_clip(predictor, 4, 1), Stepper(TorchEngine(predictor), 2, Reset())
+    clip, stepper = random_clip(predictor, 4, 1), Stepper(TorchSteps(predictor), 2, Reset())
     for place in range(4):
         if place == 2:
             stepper.restart(0)
@@ -141,7 +126,7 @@ def test_one_call_of_the_encoder_serves_all_sources_and_both_states_of_a_window(
     predictor = build(make_config())
     encoder, calls = predictor.model.encoders["rgb"], []
     encoder.register_forward_pre_hook(lambda _, given: calls.append(len(given[0])))
-    clip, stepper = random_clip(predictor, 6, 1), Stepper(TorchEngine(predictor), 3, Reset("window", 4))
+    clip, stepper = random_clip(predictor, 6, 1), Stepper(TorchSteps(predictor), 3, Reset("window", 4))
     for place in range(6):
         stepper.step({number: at(clip, place) for number in range(3)})
     assert calls == [3] * 6
@@ -151,33 +136,9 @@ def test_the_frames_of_a_file_one_by_one_give_the_answer_of_the_file(predictor: 
     plan = streaming(predictor.plan, 7.0)
     path = str(sorted(tiny_clips.glob("red/*_c01.*"))[1])
     times = probe(path).times
-    moments, stepper, found = Moments(plan), Stepper(TorchEngine(predictor), 1, Reset()), None
+    moments, stepper, found = Moments(plan), Stepper(TorchSteps(predictor), 1, Reset()), None
     for frame, time in zip(read_frames(path, np.arange(len(times)), times).frames, times, strict=True):
         for moment in moments.push(frame, float(time)):
             found = stepper.step({0: moment.inputs})[0].values
     assert found is not None
     np.testing.assert_allclose(found, predictor.answer(load_clip(path, times, plan)), atol=1e-5)
-
-
-class OneAnswer:
-    """Graphs that say the same logits each time."""
-
-    numeric = False
-
-    def encode(self, frames: Any) -> Any:
-        return frames
-
-    def step(self, moment: Any, state: Any = None) -> tuple[np.ndarray, Any]:
-        return np.array([[3.0, 1.0, 0.0]], np.float32), {}
-
-
-def test_a_calibrated_model_streams_with_its_temperature(make_config: Callable[..., Config]) -> None:
-    """Else a stream is surer than the same clip, and thresholds of events mean something else."""
-    predictor = build(make_config())
-    predictor.temperature = 2.0
-    clip, stepper = random_clip(predictor, 2, 1), Stepper(TorchEngine(predictor), 1, Reset())
-    found = [stepper.step({0: at(clip, place)})[0].values for place in range(2)]
-    np.testing.assert_allclose(found[-1], so_far(predictor, clip, 0, 1), atol=1e-5)
-    values, _, _ = GraphEngine(OneAnswer(), 2.0).step({"rgb": np.zeros((1, 4), np.float32)}, [None])
-    expected = np.exp([1.5, 0.5, 0.0])
-    np.testing.assert_allclose(values[0], expected / expected.sum(), atol=1e-6)

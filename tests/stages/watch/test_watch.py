@@ -27,7 +27,7 @@ from pipeline.errors import ConfigError, Reason, VideoError
 from pipeline.model import checkpoint
 from pipeline.signals import noted
 from pipeline.stages.watch import run as run_module
-from pipeline.stages.watch.engine import TorchEngine
+from pipeline.stages.watch.engine import TorchSteps
 from pipeline.stages.watch.mailbox import Arrival
 from pipeline.stages.watch.run import watch
 from pipeline.stages.watch.settings import stream_reset
@@ -301,7 +301,7 @@ def checkpoint_predictor(folder: Path) -> Any:
 def test_memory_does_not_grow_with_the_stream(predictor: Any) -> None:
     """The short version of scripts/bench_stream.py: objects, not seconds."""
     plan = streaming(predictor.plan, 10.0)
-    moments, stepper = Moments(plan), Stepper(TorchEngine(predictor), 1, Reset("window", 4), gates=True)
+    moments, stepper = Moments(plan), Stepper(TorchSteps(predictor), 1, Reset("window", 4), gates=True)
     tracker = Tracker("s", predictor.classes, LOW, [], 0.0, None)
     frames = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
 
