@@ -1,12 +1,18 @@
 """The benchmark of recordings runs, small, and says what docs/recordings.md needs."""
 
+import multiprocessing
+from pathlib import Path
+
 import pytest
 
 
-def test_it_measures_speed_and_memory_of_a_short_and_a_long_recording() -> None:
-    from bench_timeline import measure
+def test_it_labels_a_recording_and_says_how_fast_and_in_how_much_memory(tmp_path: Path) -> None:
+    """Here, in this process: the script itself starts one for each recording."""
+    from bench_timeline import RATE, label, record
 
-    found = measure((0.5, 1.0))
-    assert found["long_moments"] == pytest.approx(2 * found["short_moments"], abs=1)
-    assert found["short_speed"] > 0 and found["short_rss_mb"] > 50
-    assert abs(found["rss_growth_mb"]) < found["short_rss_mb"]
+    record(tmp_path / "a.mp4", 2.0)
+    answers: multiprocessing.SimpleQueue[dict[str, float]] = multiprocessing.SimpleQueue()
+    label(str(tmp_path / "a.mp4"), str(tmp_path), answers)
+    found = answers.get()
+    assert found["moments"] == pytest.approx(2.0 * RATE, abs=1)
+    assert found["speed"] > 0 and found["rss_mb"] > 50
