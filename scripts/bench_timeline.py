@@ -1,6 +1,6 @@
 """How fast `timeline` reads a recording, and whether its memory grows with the length.
 
-    .venv/bin/python scripts/bench_timeline.py            the table of docs/recordings.md; about 15 minutes
+    .venv/bin/python scripts/bench_timeline.py            the table of docs/recordings.md; about 5 minutes
     .venv/bin/python scripts/bench_timeline.py --quick    recordings of 5 and 20 seconds
     .venv/bin/python scripts/bench_timeline.py --json     one flat object
 
