@@ -7,7 +7,7 @@ from pathlib import Path
 from jsonargparse.typing import PositiveInt
 
 from pipeline.cli.shared import add_model, add_reading, command_parser
-from pipeline.config import DataConfig, LimitsConfig, TrackingConfig
+from pipeline.config import DataConfig, FetchConfig, LimitsConfig, TrackingConfig
 from pipeline.errors import ConfigError
 from pipeline.options import Parser, add_json, guarded, print_result
 
@@ -87,8 +87,10 @@ def classify_command(given: list[str]) -> None:
     parser = command_parser("classify", "Label video files: one row per file, a bad file is a row with its reason.")
     add_model(parser)
     parser.add_argument(
-        "SOURCE", type=str, nargs="+", help="files, folders, globs, list files (.txt, a path a line), image folders"
-    )
+        "SOURCE", type=str, nargs="+",
+        help="files, folders, globs, list files (.txt, a path a line), image folders; elsewhere: "
+        "https://HOST/FILE, s3://BUCKET/PREFIX/, s3://BUCKET/*.mp4, gs:// alike (docs/sources.md)",
+    )  # fmt: skip
     parser.add_argument(
         "--out", type=Path | None, default=None,
         help="table: .csv, .jsonl or .parquet; the same command goes on with an interrupted one. Unset: stdout",
@@ -108,6 +110,7 @@ def classify_command(given: list[str]) -> None:
         help="what runs the network; onnx: ONNX Runtime, on a MODEL or a folder that export wrote, see docs/export.md",
     )  # fmt: skip
     add_reading(parser, "accept")
+    parser.add_class_arguments(FetchConfig, "fetch")
     add_json(parser)
     options = guarded(parser, given)
     from pipeline.data.policy import Policy
@@ -127,7 +130,7 @@ def classify_command(given: list[str]) -> None:
     policy = Policy(LimitsConfig(**vars(options.limits)), options.video.partial)
     result = classify(
         predictor, options.SOURCE, options.out, options.top_k, options.workers, policy, options.fresh,
-        keep=options.out is None, html=options.html,
+        keep=options.out is None, html=options.html, fetch=FetchConfig(**vars(options.fetch)),
     )  # fmt: skip
     value = {"rows": result.rows, "ok": result.ok, "failed": result.failed, "out": result.out}
     value |= {"flat": result.flat} if result.flat else {}

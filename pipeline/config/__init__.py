@@ -19,6 +19,7 @@ from pipeline.config.data import (
     LimitsConfig,
     VideoConfig,
 )
+from pipeline.config.fetch import FetchConfig
 from pipeline.config.model import RECURRENT_OPTIONS, EncoderConfig, RecurrentConfig
 from pipeline.config.streams import EventsConfig, WatchConfig
 from pipeline.config.training import TrackingConfig, TrainingConfig
@@ -26,8 +27,8 @@ from pipeline.config.types import NonNegativeInt
 
 __all__ = [
     "RECURRENT_OPTIONS", "STREAMS", "AugmentationConfig", "Config", "DataConfig", "DifferenceConfig", "EncoderConfig",
-    "EventsConfig", "FlowConfig", "LimitsConfig", "RecurrentConfig", "Task", "TrackingConfig", "TrainingConfig",
-    "WatchConfig", "flatten", "to_dict",
+    "EventsConfig", "FetchConfig", "FlowConfig", "LimitsConfig", "RecurrentConfig", "Task", "TrackingConfig",
+    "TrainingConfig", "WatchConfig", "flatten", "to_dict",
 ]  # fmt: skip
 
 Task: TypeAlias = Literal["label", "frame_label", "regression", "frame_regression"]
