@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.config import FetchConfig
+from pipeline.config import DataConfig, FetchConfig
 from pipeline.config.folders import cache_dir
 from pipeline.data.addresses import shown
+from pipeline.data.layouts import discover
 from pipeline.errors import ConfigError, DataError
 from pipeline.stages.classify import classify
 from pipeline.stages.find import find_files
@@ -47,8 +50,9 @@ def bucket(clips: dict[str, bytes]) -> Iterator[str]:
     server.start()
     host, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "public-name",
-                            "AWS_SECRET_ACCESS_KEY": "t0p-s3cret", "AWS_DEFAULT_REGION": "us-east-1"}.items():  # fmt: skip
+        secrets = {"AWS_ACCESS_KEY_ID": "public-name", "AWS_SECRET_ACCESS_KEY": "t0p-s3cret"}
+        places = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
+        for name, value in (secrets | places).items():
             patch.setenv(name, value)
         patch.setattr("pipeline.data.remote.systems._made", {})
         client = botocore.session.get_session().create_client("s3")
@@ -187,3 +191,15 @@ def test_sources_that_cannot_be_are_refused_in_one_line() -> None:
         find_files(["file:///etc/passwd"], fetch=QUICK)
     with pytest.raises(DataError, match="only classify reads files elsewhere"):
         find_files(["https://host/a.mp4"])
+
+
+def test_files_of_this_machine_load_nothing_of_it() -> None:
+    code = "import sys, pipeline.stages.find, pipeline.data.addresses; print([m for m in sys.modules if m in " \
+        "('fsspec', 'aiohttp', 's3fs', 'pipeline.data.remote')])"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_data_sets_elsewhere_are_refused_in_one_line() -> None:
+    with pytest.raises(DataError, match=r"data.root https://\*\*\*@host/x lies elsewhere"):
+        discover(DataConfig(root="https://me:pw@host/x"))

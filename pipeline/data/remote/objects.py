@@ -112,10 +112,12 @@ def _translated(error: Exception, address: str, stall: float) -> VideoError | In
         return VideoError(shown(address), Reason.NOT_READABLE, "no credentials in the environment")
     if isinstance(error, PermissionError):
         return VideoError(shown(address), Reason.NOT_READABLE, f"access denied{f' ({code})' if code else ''}")
-    if isinstance(error, ValueError | TypeError | IsADirectoryError | NotImplementedError):
-        return VideoError(shown(address), Reason.NOT_READABLE, f"it is no address of an object ({name})")
+    if name == "ParamValidationError" or isinstance(error, ValueError | TypeError | IsADirectoryError):
+        return VideoError(shown(address), Reason.NOT_READABLE, "it is no address of an object")
     if "Timeout" in name:
         return Interrupted(Reason.TIMED_OUT, f"no answer in {stall:g} s")
+    if name == "EndpointConnectionError":
+        return Interrupted(Reason.NOT_READABLE, "no connection")
     if code and code not in _PASSING and not code.startswith("5"):
         return VideoError(shown(address), Reason.NOT_READABLE, code)
     return Interrupted(Reason.NOT_READABLE, code or name)
