@@ -47,7 +47,11 @@ def serving() -> Iterator[Site]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: Any) -> None:  # clients hang up
+            pass
+
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     site.address = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
@@ -76,7 +80,7 @@ def _answer(site: Site, handler: BaseHTTPRequestHandler) -> None:
         handler.send_header("Content-Length", str(len(site.files[path])))
         handler.end_headers()
         handler.wfile.write(site.files[path][:100])
-        site.over.wait(10)
+        site.over.wait(60)
     else:
         _send(site, handler, site.files[path], mood)
 

@@ -35,7 +35,7 @@ def copy_object(part: Part) -> None:
             if tag != part.tag:
                 part.restart()
             part.tag = tag
-            part.admit(source.size, wait=True)
+            part.admit(source.size)
             source.seek(part.done)
             while part.done < source.size:
                 block = source.read(BLOCK)

@@ -74,7 +74,7 @@ class Part:
         """Why this file cannot be had."""
         return VideoError(shown(self.address), reason, detail)
 
-    def admit(self, size: int | None, wait: bool) -> bool:
+    def admit(self, size: int | None, seconds: float | None = None) -> bool:
         """Room for the file, see `Room.take`; the second time, only whether it is as large as the first time.
 
         Raises:
@@ -85,7 +85,7 @@ class Part:
                 raise self.error(Reason.NOT_READABLE, "it changed while it was fetched")
             return True
         began = time.monotonic()
-        self.admitted = self.room.take(self.ticket, size, wait)
+        self.admitted = self.room.take(self.ticket, size, seconds)
         self.until += time.monotonic() - began
         self.size = size
         return self.admitted

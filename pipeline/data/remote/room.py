@@ -38,13 +38,13 @@ class Room:
         self._changed = threading.Condition()
         self._stopped = False
 
-    def take(self, ticket: int, size: int | None, wait: bool = True) -> bool:
-        """Room for a file, once all before it have theirs; without `wait`, whether there is some now.
+    def take(self, ticket: int, size: int | None, seconds: float | None = None) -> bool:
+        """Room for a file, once all before it have theirs. Returns whether it has it.
 
         Args:
             ticket: the file's place in the order, from 0 without a gap.
             size: its bytes; None: nobody knows, and it has the whole room to itself until they are known.
-            wait: until there is some.
+            seconds: longest to wait; None: as long as it takes.
 
         Raises:
             VideoError: it is larger than all there is; without its path.
@@ -55,12 +55,13 @@ class Room:
             raise VideoError("", Reason.TOO_LARGE, detail)
         wanted = self.limit if size is None else size
         with self._changed:
-            while not self._stopped and (self._turn != ticket or self.used + wanted > self.limit):
-                if not wait:
-                    return False
-                self._changed.wait()
+            there = self._changed.wait_for(
+                lambda: self._stopped or (self._turn == ticket and self.used + wanted <= self.limit), seconds
+            )
             if self._stopped:
                 raise Stopped
+            if not there:
+                return False
             self.used += wanted
             self._held[ticket] = wanted
             self._pass(ticket)

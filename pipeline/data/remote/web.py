@@ -22,6 +22,8 @@ from pipeline.data.remote.systems import file_system
 from pipeline.errors import Reason
 
 BLOCK = 1 << 18
+HELD = 1.0
+"""Seconds for which an answer may wait for room before its connection is given back; the turn comes in less."""
 AGENT = {"User-Agent": "video-lstm", "Accept-Encoding": "identity"}
 
 
@@ -38,12 +40,12 @@ def copy_from_web(part: Part) -> None:
     with _translated(part):
         with _answer(part) as (answer, run):
             size = _begin(part, answer)
-            if part.admit(size, wait=False):
+            if part.admit(size, HELD):
                 _copy(part, answer, run)
                 return
-        part.admit(size, wait=True)  # no connection is held meanwhile
+        part.admit(size)  # no connection is held meanwhile
         with _answer(part) as (answer, run):
-            part.admit(_begin(part, answer), wait=False)
+            part.admit(_begin(part, answer))
             _copy(part, answer, run)
 
 
