@@ -31,6 +31,7 @@ _WHERE = {
     "evaluate": ("pipeline.stages.evaluate", "evaluate"),
     "classify": ("pipeline.stages.classify", "classify"),
     "export": ("pipeline.stages.export.run", "export"),
+    "explain": ("pipeline.stages.explain", "explain"),
     "load": ("pipeline.stages.models", "load_model"),
     "Predictor": ("pipeline.stages.predict", "Predictor"),
     "UserError": ("pipeline.errors", "UserError"),
@@ -43,6 +44,7 @@ __all__ = [
     "classify",
     "cross_validate",
     "evaluate",
+    "explain",
     "export",
     "ingest",
     "load",
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from pipeline.stages.classify import classify
     from pipeline.stages.cross_validate import cross_validate
     from pipeline.stages.evaluate import evaluate
+    from pipeline.stages.explain import explain
     from pipeline.stages.export.run import export
     from pipeline.stages.ingest import ingest
     from pipeline.stages.models import load_model as load

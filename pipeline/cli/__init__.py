@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("export", "write a model as ONNX graphs and a torch.export program"),
     "watch": ("watch", "answer to cameras and streams as they go on"),
     "tune_watch": ("watch", "choose on validation clips how a model watches"),
+    "explain": ("explain", "show what a model's answer to a file rests on"),
     "benchmark": ("training", "show where the time goes and what eases it"),
     "cache": ("files", "show or clear what is kept on disk to save work"),
     "sync": ("tracking", "send to MLflow what a server has missed"),

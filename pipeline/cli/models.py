@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jsonargparse.typing import PositiveInt
 
+from pipeline.addresses import shown
 from pipeline.cli.shared import add_model, add_reading, command_parser
 from pipeline.config import DataConfig, FetchConfig, LimitsConfig, TrackingConfig
 from pipeline.errors import ConfigError
@@ -89,7 +90,7 @@ def classify_command(given: list[str]) -> None:
     parser.add_argument(
         "SOURCE", type=str, nargs="+",
         help="files, folders, globs, list files (.txt, a path a line), image folders; elsewhere: "
-        "https://HOST/FILE, s3://BUCKET/PREFIX/, s3://BUCKET/*.mp4, gs:// alike (docs/sources.md)",
+        "https://HOST/FILE, s3://BUCKET/PREFIX/, s3://BUCKET/*.mp4, gs:// alike (docs/archives.md)",
     )  # fmt: skip
     parser.add_argument(
         "--out", type=Path | None, default=None,
@@ -109,12 +110,16 @@ def classify_command(given: list[str]) -> None:
         "--engine", choices=["torch", "onnx"], default="torch",
         help="what runs the network; onnx: ONNX Runtime, on a MODEL or a folder that export wrote, see docs/export.md",
     )  # fmt: skip
+    parser.add_argument(
+        "--track", action="store_true",
+        help="record it as an MLflow run: speed, failures, labels, and whether they drift from the training clips",
+    )  # fmt: skip
     add_reading(parser, "accept")
     parser.add_class_arguments(FetchConfig, "fetch")
     add_json(parser)
     options = guarded(parser, given)
     from pipeline.data.policy import Policy
-    from pipeline.stages.classify import classify
+    from pipeline.stages.classify import Classified, classify
     from pipeline.stages.models import load_model
     from pipeline.stages.reports import classify_text
 
@@ -128,10 +133,21 @@ def classify_command(given: list[str]) -> None:
     else:
         predictor = load_model(options.MODEL, options.device, tracking, options.precision)
     policy = Policy(LimitsConfig(**vars(options.limits)), options.video.partial)
-    result = classify(
-        predictor, options.SOURCE, options.out, options.top_k, options.workers, policy, options.fresh,
-        keep=options.out is None, html=options.html, fetch=FetchConfig(**vars(options.fetch)),
-    )  # fmt: skip
+
+    def work() -> Classified:
+        return classify(
+            predictor, options.SOURCE, options.out, options.top_k, options.workers, policy, options.fresh,
+            keep=options.out is None or options.track, html=options.html,
+            fetch=FetchConfig(**vars(options.fetch)),
+        )  # fmt: skip
+
+    if options.track:
+        from pipeline.stages.classify_run import classify_tracked
+
+        named = [shown(source) for source in options.SOURCE]
+        result = classify_tracked(work, predictor, options.MODEL, named, options.uri)
+    else:
+        result = work()
     value = {"rows": result.rows, "ok": result.ok, "failed": result.failed, "out": result.out}
     value |= {"flat": result.flat} if result.flat else {}
     value |= {"html": result.html} if result.html else {}

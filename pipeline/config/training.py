@@ -79,3 +79,9 @@ class TrackingConfig:
     """Experiment the run belongs to."""
     offline: bool = False
     """Record into the run's folder alone; `video-lstm sync` sends it to the store."""
+    artifacts: Literal["default", "all"] = "default"
+    """default: the best checkpoint, the last one where all stays below three times its size, figures, tables; all: the
+    last checkpoint and the moments of every frame as well."""
+    system_seconds: NonNegativeFloat = 10.0
+    """Seconds between two readings of processor, memory and GPU; 0: none. MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL
+    counts before it."""

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.addresses import is_address, shown
 from pipeline.config import FetchConfig
-from pipeline.data.addresses import is_address, shown
 from pipeline.data.clips import Plan
 from pipeline.data.loading import ClipFile, LoadedClip, load_file, load_path
 from pipeline.data.pool import Lost, Pool

@@ -9,7 +9,7 @@ from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import ClipInputs, Plan, load_clip, wanted_frames
 from pipeline.errors import Reason, VideoError
 from pipeline.video.once import read_once
-from pipeline.video.reader import probe
+from pipeline.video.reader import VideoInfo, probe
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,18 @@ def load_path(plan: Plan, path: str) -> LoadedClip:
 def _load_unknown(plan: Plan, index: int, file: ClipFile, view: int | None) -> LoadedClip:
     once = read_once(file.path, partial(wanted_frames, plan=plan), plan.limits.megapixels) if view is None else None
     info, read = once or (probe(file.path, megapixels=plan.limits.megapixels), None)
+    check_examined(plan, file, info)
+    clip = load_clip(file.path, info.times, plan, view, read=read)
+    return LoadedClip(index, clip, duration=info.duration, note=info.damage)
+
+
+def check_examined(plan: Plan, file: ClipFile, info: VideoInfo) -> None:
+    """Raises VideoError for a file that does not keep to `plan.limits` and `plan.video.partial`."""
     if info.damage and plan.video.partial == "reject":
         raise VideoError(file.path, Reason.TRUNCATED, info.damage)
     if info.frames < plan.limits.min_frames:
         detail = f"frames: {info.frames}; limits.min_frames is {plan.limits.min_frames}"
         raise VideoError(file.path, Reason.TOO_SHORT, detail)
-    clip = load_clip(file.path, info.times, plan, view, read=read)
-    return LoadedClip(index, clip, duration=info.duration, note=info.damage)
 
 
 def time_file(plan: Plan, item: tuple[int, ClipFile, int | None]) -> dict[str, float]:

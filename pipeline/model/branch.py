@@ -93,11 +93,16 @@ class Branch(nn.Module):
 
         The padding is never read; what the outputs per moment hold there means nothing.
         """
+        hidden = self.hidden(features, lengths)
+        return self.output(self.dropout(hidden if self.pooling is None else self.pooling(hidden, lengths)))
+
+    def hidden(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """The same input to the hidden vectors of the last layer, (B, T, H)."""
         mask = valid_mask(lengths, features.shape[1], features.device).unsqueeze(-1)
         # Masked before the first layer: its gradient would otherwise see whatever stands in the padding.
         features = features.masked_fill(~mask, 0.0)
         hidden, _ = self.recurrent(self._prepare(features), lengths)
-        return self.output(self.dropout(hidden if self.pooling is None else self.pooling(hidden, lengths)))
+        return hidden  # type: ignore[no-any-return]
 
     def step(self, features: Tensor, state: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
         """One moment (B, D): the outputs (B, K) of all moments so far, and the state for the next call.

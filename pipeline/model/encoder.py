@@ -125,9 +125,9 @@ class Encoder(nn.Module):
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not (self.frozen or self.held)):
             if self.training:
-                return self._pool(self.feature_map(frames))
+                return self.pool(self.feature_map(frames))
             chunk = CHUNK if frames.device.type == "cpu" else GPU_CHUNK
-            return torch.cat([self._pool(self.feature_map(part)) for part in frames.split(chunk)])
+            return torch.cat([self.pool(self.feature_map(part)) for part in frames.split(chunk)])
 
     def feature_map(self, frames: Tensor) -> Tensor:
         """Frames (N, 3, S, S), uint8 or float in 0..255, to the trunk's last map (N, channels, h, w) float."""
@@ -143,7 +143,8 @@ class Encoder(nn.Module):
         normalised = (frames - self.mean).div_(self.std)
         return normalised.to(dtype or self.mean.dtype, memory_format=torch.channels_last)
 
-    def _pool(self, maps: Tensor) -> Tensor:
+    def pool(self, maps: Tensor) -> Tensor:
+        """Feature maps (N, channels, h, w) to vectors (N, dim): the means of grid x grid cells."""
         return F.adaptive_avg_pool2d(maps, self.grid).flatten(1)
 
 

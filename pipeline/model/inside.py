@@ -99,7 +99,7 @@ def look(branch: Branch, features: Tensor, lengths: Tensor, objective: Objective
     if not layers:
         return {}
     # cuDNN goes backward through a recurrence only in training mode, which would switch the dropout on.
-    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False), _recorded(layers) as reads:
+    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False), recorded(layers) as reads:
         loss = objective(branch(features, lengths))
         gradients = torch.autograd.grad(loss, [reads[name].steps for name in layers])
     measured = {}
@@ -185,7 +185,7 @@ def update_ratios(before: Mapping[str, list[Tensor]], groups: Mapping[str, list[
 
 
 @contextmanager
-def _recorded(layers: Mapping[str, RecurrentLayer]) -> Iterator[dict[str, _Read]]:
+def recorded(layers: Mapping[str, RecurrentLayer]) -> Iterator[dict[str, _Read]]:
     """While this is open, what each layer is called with."""
     reads: dict[str, _Read] = {}
 

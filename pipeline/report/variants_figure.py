@@ -40,7 +40,7 @@ def variants_figure(
         colour = ORANGE if (row["cost_low"] or 0) > 0 else BLUE
         if row["score_low"] is not None:
             axes.hlines(place, row["score_low"], row["score_high"], color=colour, linewidth=1.8)
-        axes.plot(row["score"], place, "o", color=colour, markersize=5.5)
+        axes.plot(row["score"], place, "o", color=colour, markersize=5.5, clip_on=False, zorder=3)
         loss = "" if row is rows[0] else cost_text(row)
         axes.text(1.02, place, loss, transform=axes.get_yaxis_transform(), va="center",
                   size=9, color=INK)  # fmt: skip

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.addresses import is_address
 from pipeline.config import FetchConfig
-from pipeline.data.addresses import is_address
 from pipeline.data.policy import Policy
 from pipeline.data.pool import Lost, Pool
 from pipeline.report.html import write_page

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.addresses import shown
 from pipeline.config import FetchConfig
-from pipeline.data.addresses import shown
 from pipeline.data.policy import Policy
 from pipeline.errors import DataError
 from pipeline.report.tables import FLAT, TASK_COLUMNS, check_page, check_suffix, write_flat, write_results

@@ -30,10 +30,12 @@ from pipeline.stages.evaluate import Scored, identities, pool, score
 from pipeline.stages.ingest import Ingested, clip_names, ingest
 from pipeline.stages.predict import Predictor
 from pipeline.stages.progress import say
+from pipeline.stages.record import attempt
 from pipeline.stages.resume import NAME as RESUME
 from pipeline.stages.rows import result_row
 from pipeline.stages.run_folder import FOLDS, RESULT, differences, locked, make_folder, recorded, rooted
-from pipeline.stages.train import Trained, attempt, train
+from pipeline.stages.train import Trained, train
+from pipeline.tracking.environment import record_environment
 from pipeline.tracking.runs import Run, end_early, start
 
 TRUE = {"label": "true_label", "regression": "true_value"}
@@ -193,6 +195,7 @@ def as_json(result: CrossValidated) -> dict[str, Any]:
 
 def _describe(run: Run, config: Config, data: Ingested) -> None:
     run.params(flatten(to_dict(config)))
+    record_environment(run, "cross_validate")
     run.tags(
         {"dataset.digest": data.digest, **{f"dataset.{key}": data.summary[key] for key in ("files", "ok", "failed")}}
     )

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from pipeline.addresses import WEB, is_address, parts_of, scheme_of, shown
 from pipeline.config import FetchConfig
-from pipeline.data.addresses import WEB, is_address, parts_of, scheme_of, shown
 from pipeline.data.layouts.walk import is_clip_folder, walk
 from pipeline.errors import DataError
 from pipeline.video.containers import read_structure

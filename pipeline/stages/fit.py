@@ -23,6 +23,7 @@ from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import Classifier
 from pipeline.model.losses import class_loss, known, number_loss
 from pipeline.stages.distributed import gather, mine, place
+from pipeline.stages.epoch_clock import EpochClock, StepRecord
 from pipeline.stages.inside import Inside, Reading, probe_batch
 from pipeline.stages.keeper import Keeper
 from pipeline.stages.mixing import mixed
@@ -46,7 +47,7 @@ class Fitted:
             val_frame_accuracy or val_mae), learning_rate, gradient_norm, seconds.
         best_epoch: counted from 1.
         failed: path and reason of files that could not be read while training.
-        inside: one reading per epoch, see `stages/inside.py`.
+        inside: one reading per epoch, see `stages/inside.py`; with `time` and `steps`, see `stages/epoch_clock.py`.
     """
 
     history: list[dict[str, float]]
@@ -95,9 +96,12 @@ def fit(
     inside = Inside(model, step.optimizer, step.loss, probe, card.classes, config.training, state.inside)
     try:
         while not (finished := _finished(state, config)):
-            row = _epoch(step, train, val, config, state, inside)
+            clock = EpochClock(model, device)
+            row, steps = _epoch(step, train, val, config, state, inside, clock)
+            seconds = clock.seconds()
             keeper.note(row)
             reading = inside.end(state.epoch)
+            reading |= {"time": seconds, "steps": steps}
             keeper.keep()
             on_epoch(row, reading)
     except CheckpointError:
@@ -111,8 +115,15 @@ def fit(
 
 
 def _epoch(
-    step: TrainStep, train: Source, val: Source | None, config: Config, state: TrainingState, inside: Inside
-) -> dict[str, float]:
+    step: TrainStep,
+    train: Source,
+    val: Source | None,
+    config: Config,
+    state: TrainingState,
+    inside: Inside,
+    clock: EpochClock,
+) -> tuple[dict[str, float], list[list[float | None]]]:
+    """Its row of the history, and what `StepRecord` kept."""
     started = time.perf_counter()
     epoch, settings = state.epoch, config.training
     torch.manual_seed(view_seed(config.seed, epoch, *_own_number()))
@@ -121,8 +132,9 @@ def _epoch(
     inside.begin(epoch, updates)
     step.begin(epoch)
     losses, norms, sizes, factor = [], [], [], 1.0
-    with bar(f"epoch {epoch + 1}/{settings.epochs}", steps) as advance:
-        for number, group in enumerate(updates_of(train, config, epoch)):
+    kept = StepRecord(epoch * updates, settings.epochs * updates)
+    with clock.training(), bar(f"epoch {epoch + 1}/{settings.epochs}", steps) as advance:
+        for number, group in enumerate(clock.waiting(updates_of(train, config, epoch))):
             for batch in group:
                 _note_failures(batch.failed, state)
             advance(len(group))
@@ -137,6 +149,7 @@ def _epoch(
                     f"lower training.learning_rate (now {settings.learning_rate:g})"
                     + (", or set training.precision fp32" if step.precision == torch.float16 else "")
                 )
+            kept.note(loss, norm, settings.learning_rate * factor)
             losses.append(loss)
             norms.append(norm)
             sizes.append(count)
@@ -153,7 +166,7 @@ def _epoch(
         with step.averaged():
             row |= validate(step, val, state, inside.answers)
     _note_failures_elsewhere(state)
-    return row | {"seconds": time.perf_counter() - started}
+    return row | {"seconds": time.perf_counter() - started}, kept.rows
 
 
 def updates_of(train: Source, config: Config, epoch: int) -> Iterator[list[Batch]]:

@@ -11,6 +11,7 @@ from pipeline.report.tables import text_table
 if TYPE_CHECKING:  # what a command prints must not cost it the imports of the others
     from pipeline.stages.classify import Classified
     from pipeline.stages.doctor import Check
+    from pipeline.stages.explain import Explained
     from pipeline.stages.extract_all import Extracted
     from pipeline.stages.find_rate import FoundRate
     from pipeline.stages.ingest import Ingested
@@ -55,6 +56,12 @@ def extract_text(result: Extracted) -> str:
     if result.out is not None:
         lines.append(f"exported {result.out}")
     return "\n".join(lines)
+
+
+def explain_text(result: Explained) -> str:
+    """A line per file, and where its folder is."""
+    rows = [[row["path"], row.get("answer") or row["status"], row.get("folder") or ""] for row in result.rows]
+    return text_table(["path", "answer", "folder"], rows)
 
 
 def classify_text(result: Classified) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.addresses import shown
+from pipeline.addresses import shown
 from pipeline.report.segments import timed_segments
 from pipeline.stages.predict import Prediction, Predictor
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -13,12 +12,12 @@ from uuid import uuid4
 import torch
 import yaml
 
-from pipeline.config import Config, flatten, to_dict
-from pipeline.data import catalog, splits
+from pipeline.config import Config, flatten
+from pipeline.data import catalog
 from pipeline.data.catalog import Policy
 from pipeline.data.moments import usual_sampling
 from pipeline.disk import replacing
-from pipeline.errors import DataError, TrackingError
+from pipeline.errors import DataError
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import Classifier, build_classifier
@@ -29,7 +28,6 @@ from pipeline.report.tables import write_json
 from pipeline.report.tasks import JUDGED, TITLES, headline
 from pipeline.report.text import score_text
 from pipeline.report.write import write_report
-from pipeline.stages import inside
 from pipeline.stages.calibrate import calibrate
 from pipeline.stages.checks import check_data, check_encoder, check_task, with_gap
 from pipeline.stages.devices import choose_device
@@ -43,14 +41,28 @@ from pipeline.stages.mistakes import film_strips
 from pipeline.stages.predict import Predictor, load_predictor
 from pipeline.stages.progress import say
 from pipeline.stages.readings import note_reading, reading_of
+from pipeline.stages.record import (
+    MEASURED,
+    Stages,
+    all_warnings,
+    attempt,
+    describe,
+    publish,
+    record_epoch,
+    summary_note,
+    write_epochs,
+)
+from pipeline.stages.reference import test_reference, training_reference
 from pipeline.stages.resume import TrainingState, save_state
+from pipeline.stages.rows import result_row
 from pipeline.stages.run_folder import RESULT, clear, forget_state, locked, opened, recorded, rooted
 from pipeline.stages.scoring import Scored, identities, score
-from pipeline.stages.serve.folder import log_model
 from pipeline.stages.target_notes import target_notes
+from pipeline.tracking.environment import record_environment
 from pipeline.tracking.evaluations import READINGS_PLACE
 from pipeline.tracking.runs import Run, end_early, start
 from pipeline.tracking.store import load_ahead
+from pipeline.tracking.system import system_metrics
 
 LIBRARIES = ("torch", "torchvision", "opencv-python", "albumentations", "mlflow", "video-lstm")
 
@@ -137,7 +149,7 @@ def test_trained(config: Config, folder: str | Path) -> dict[str, Any]:
         tracking = replace(config.tracking, enabled=result["run_id"] is not None)
         run = start(tracking, config.name, result["run_id"], folder=folder)
         metrics = _test(config, folder, data, run, choose_device(config.training.device))
-        _publish(folder, run)
+        publish(run, folder, config.tracking.artifacts)
         _close(folder, run, Trained(result["checkpoint"], run.run_id, metrics, str(folder)))
     return metrics
 
@@ -153,7 +165,9 @@ def _train_in(
     test: bool,
 ) -> Trained:
     load_ahead(config.tracking)
-    data = ingest(config.data, policy=Policy(config.limits, config.video.partial), task=config.task)
+    stages = Stages()
+    with stages("ingest"):
+        data = ingest(config.data, policy=Policy(config.limits, config.video.partial), task=config.task)
     check_data(data, config.data)
     test = test and bool((data.table["split"] == "test").any())
     for note in target_notes(config, [file.duration for file in data.files("train")]):
@@ -171,7 +185,8 @@ def _train_in(
     try:
         if is_first():
             _prepare(folder, config, data, state, fresh)
-        trained = _train_tracked(config, folder, data, model, state, run, device, on_epoch, test)
+        with system_metrics(run, config.tracking.system_seconds):
+            trained = _train_tracked(config, folder, data, model, state, run, device, on_epoch, test, stages)
     except Pruned as given_up:
         tags = {"pruned": str(given_up)}
         attempt(lambda: run.tags(tags))
@@ -219,24 +234,36 @@ def _train_tracked(
     device: torch.device,
     on_epoch: EpochHook | None,
     test: bool,
+    stages: Stages,
 ) -> Trained:
-    _describe(run, config, data)
-    train_source, val_source = sources_for(config, data, model, state, device)
+    begun = state.epoch
+    describe(run, config, data)
+    record_environment(run, "train", begun)
+    with stages("extract"):
+        train_source, val_source = sources_for(config, data, model, state, device)
+    attempt(lambda: run.metrics(stages.metrics(), begun))
     card = _card(config, data, state)
     for row, reading in zip(state.history, state.inside, strict=True):
-        _record(run, row, reading)  # safe on disk but perhaps not in the store; what it has is not sent again
+        record_epoch(run, row, reading)  # safe on disk but perhaps not in the store; what it has is not sent again
 
     def record(row: dict[str, float], reading: Reading) -> None:
-        _record(run, row, reading)
+        record_epoch(run, row, reading)
         if on_epoch is not None:
             on_epoch(row, reading)
 
     if state.history and on_epoch is not None:
         on_epoch(state.history[-1], state.inside[-1])  # the answer may have been given to a process that was killed
-    fitted = fit(model, train_source, val_source, config, state, card, folder, device, record)
-    calibrate(folder / "best", val_source, device)
+    with stages("fit"):
+        fitted = fit(model, train_source, val_source, config, state, card, folder, device, record)
+    with stages("calibrate"):
+        calibrate(folder / "best", val_source, device)
     del train_source, val_source  # their workers end here, not beside those of the test
-    return _finish(config, folder, data, fitted, run, device, test)
+    trained = _finish(config, folder, data, fitted, run, device, test, stages)
+    attempt(lambda: run.metrics(stages.metrics(), begun))
+    first = JUDGED[config.task].scores[0]
+    score = f"test {TITLES[first]} {score_text(trained.test, first)}" if trained.test else ""
+    attempt(lambda: run.note(summary_note(data, stages, score, all_warnings(state.inside))))
+    return trained
 
 
 def _card(config: Config, data: Ingested, state: TrainingState) -> Card:
@@ -250,62 +277,44 @@ def _card(config: Config, data: Ingested, state: TrainingState) -> Card:
             continue
     rate, length = usual_sampling([file.times for file in data.files("train") if file.times is not None], config.video)
     stream = {"rate": rate, "length": length}  # what `watch` and `tune_watch` go by
-    described = {"data_digest": data.digest, "run_id": state.run_id, "stream": stream}
+    reference = {"train": training_reference(data.table)}
+    described = {"data_digest": data.digest, "run_id": state.run_id, "stream": stream, "reference": reference}
     return Card(recorded(config), data.classes, {"digest": data.split_digest, **split}, {}, versions, described)
 
 
-def _describe(run: Run, config: Config, data: Ingested) -> None:
-    """Everything about a run that is known before its first epoch."""
-    run.params(flatten(to_dict(config)))
-    report = splits.report(data.table)
-    counts = json.dumps(report["counts"])
-    run.tags({"dataset.digest": data.digest, "split.digest": data.split_digest, "split.class_counts": counts})
-    run.tags({f"dataset.{key}": data.summary[key] for key in ("files", "ok", "failed")})
-    run.text(json.dumps({"files": data.summary, "split": report}, indent=2, default=str), "data/summary.json")
-    run.text(json.dumps(data.failed(), indent=2), "data/skipped.json")
-    run.text(yaml.safe_dump(recorded(config), sort_keys=False), "config.yaml")
-
-
-def _record(run: Run, row: dict[str, float], reading: Reading) -> None:
-    names = {
-        "train_loss": "train/loss",
-        "val_loss": "val/loss",
-        **{judged.validation: judged.validation.replace("val_", "val/") for judged in JUDGED.values()},
-        "learning_rate": "train/learning_rate",
-        "gradient_norm": "train/gradient_norm",
-        "seconds": "time/epoch",
-    }
-    metrics = {names[key]: value for key, value in row.items() if key in names} | inside.metrics(reading)
-    attempt(lambda: run.metrics(metrics, step=int(row["epoch"])))
-    if reading["warnings"]:
-        attempt(lambda: run.tags({f"warning.{kind}": text for kind, text in reading["warnings"].items()}))
-
-
-def attempt(send: Callable[[], None]) -> None:
-    """A disk that refuses what is to wait for the store costs the record, not the training."""
-    try:
-        send()
-    except TrackingError as error:
-        say(f"not recorded for MLflow: {error}")
-
-
 def _finish(
-    config: Config, folder: Path, data: Ingested, fitted: Fitted, run: Run, device: torch.device, test: bool
+    config: Config,
+    folder: Path,
+    data: Ingested,
+    fitted: Fitted,
+    run: Run,
+    device: torch.device,
+    test: bool,
+    stages: Stages,
 ) -> Trained:
     """Test the best checkpoint, once; write the report; send all to the store."""
-    metrics = _test(config, folder, data, run, device) if test else {}
+    with stages("test"):
+        metrics = _test(config, folder, data, run, device) if test else {}
     trained = Trained(str(folder / "best"), run.run_id, metrics, str(folder))
     if not is_first():
         return trained
-    report = folder / "report"
+    with stages("report"):
+        _report(config, folder / "report", data, fitted)
+    with stages("publish"):
+        publish(run, folder, config.tracking.artifacts)
+    return trained
+
+
+def _report(config: Config, report: Path, data: Ingested, fitted: Fitted) -> None:
+    """What is known of the training itself."""
     curves_figure(fitted.history, report / "curves.png", config.task)
     write_json(fitted.history, report / "history.json")
-    write_json(fitted.inside, report / "inside.json")
+    seen = [{key: x for key, x in reading.items() if key not in MEASURED} for reading in fitted.inside]
+    write_json(seen, report / "inside.json")
+    write_epochs(fitted.inside, report)
     inside_figure(fitted.inside, report / "inside.png")
     skipped = data.failed() + [{"path": path, "reason": reason} for path, reason in fitted.failed.items()]
     write_json(skipped, report / "skipped.json")
-    _publish(folder, run)
-    return trained
 
 
 def _test(config: Config, folder: Path, data: Ingested, run: Run, device: torch.device) -> dict[str, Any]:
@@ -315,7 +324,9 @@ def _test(config: Config, folder: Path, data: Ingested, run: Run, device: torch.
     metrics, card = scored.metrics, predictor.card
     if not is_first():
         return metrics
-    described = replace(card, metrics={**card.metrics, "test": headline(metrics)})
+    rows = [result_row(answer, predictor, 1) for answer in scored.predictions]
+    extra = {**card.extra, "reference": {**card.extra.get("reference", {}), "test": test_reference(rows)}}
+    described = replace(card, metrics={**card.metrics, "test": headline(metrics)}, extra=extra)
     checkpoint.save(folder / "best", predictor.model.state_dict(), described)
     _report_test(config, folder, predictor, scored, run)
     names = {f"test/{k}": float(v) for k, v in headline(metrics).items() if isinstance(v, int | float)}
@@ -339,13 +350,6 @@ def _report_test(config: Config, folder: Path, predictor: Predictor, scored: Sco
         attempt(lambda: run.metrics(error, step=predictor.card.extra["epoch"]))
     strips = film_strips(scored, metrics.get("mistakes", []), config.training.workers)
     write_report(metrics, scored.tracks, folder / "report", strips, config.name)
-
-
-def _publish(folder: Path, run: Run) -> None:
-    """Model and report to the store."""
-    attempt(lambda: log_model(folder / "best", run))
-    for path, place in ((folder / "report", "report"), (folder / "catalog.parquet", "data")):
-        attempt(lambda path=path, place=place: run.artifact(path, place))  # type: ignore[misc]
 
 
 def _close(folder: Path, run: Run, trained: Trained) -> None:

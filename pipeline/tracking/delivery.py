@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import TrackingError
-from pipeline.tracking import models
+from pipeline.tracking import models, view
 from pipeline.tracking.outbox import Entry, Outbox
 from pipeline.tracking.store import artifact_root, connect, error_code, hide_password, reported
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 KEY = "training.key"
 """Tag of a run: the training that it records, see `runs.start`."""
+NOTE = "mlflow.note.content"
+"""Tag that MLflow's page shows first, as Markdown."""
+OURS = "<!-- written by video-lstm; remove this line to keep what you write here -->\n"
+"""Begins a description that may be replaced."""
 PARENT = "mlflow.parentRunId"
 OFFLINE = "offline-"
 """Begins the identifier of a run that the store has not seen yet; its key follows."""
@@ -138,6 +142,8 @@ class Delivery:
                 self._set_params(entry["values"])
             case "metrics" | "tags":
                 self._metrics_and_tags([entry])
+            case "note":
+                self._note(entry["text"])
             case "dataset":
                 self._dataset(entry)
             case "file" | "model_file":
@@ -258,6 +264,12 @@ class Delivery:
             self._model_id = models.of_run_or_new(self._store(), str(self.run_id))
         return self._model_id
 
+    def _note(self, text: str) -> None:
+        """The description, unless a person wrote one."""
+        found = self.run().data.tags.get(NOTE, "")
+        if not found or found.startswith(OURS):
+            self._log(tags={NOTE: OURS + text})
+
     def _dataset(self, entry: Entry) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -300,6 +312,9 @@ def experiment_of(client: MlflowClient, uri: str, name: str) -> str:
             f"experiment '{name}' is deleted; choose another --tracking.experiment, or restore it with: "
             f"mlflow experiments restore --experiment-id {found.experiment_id}"
         )
+    if view.TAG not in found.tags:
+        with reported(uri):
+            client.set_experiment_tag(found.experiment_id, view.TAG, view.view())
     return str(found.experiment_id)
 
 

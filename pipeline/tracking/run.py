@@ -28,6 +28,9 @@ class Run(Protocol):
     def tags(self, values: Mapping[str, Any]) -> None:
         """Set tags; the last value counts."""
 
+    def note(self, text: str) -> None:
+        """Describe the run, in Markdown, where its page begins; what a person wrote there stays."""
+
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Record numbers at a step; a number that the store has for this step already is not sent again."""
 
@@ -73,6 +76,9 @@ class NoRun:
         """Nothing."""
 
     def tags(self, values: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
         """Nothing."""
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import traceback
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 from pipeline.config import TrackingConfig
-from pipeline.errors import Preempted, TrackingError
+from pipeline.errors import Preempted, TrackingError, UserError
 from pipeline.tracking.delivery import KEY, OFFLINE, Delivery
 from pipeline.tracking.models import facts_of
 from pipeline.tracking.outbox import ELSEWHERE, NAME, Outbox, place_of
@@ -30,6 +31,8 @@ __all__ = ["KEY", "SEND_SECONDS", "MlflowRun", "NoRun", "Run", "Status", "end_ea
 
 PARAM_LENGTH = 6000
 """MLflow's limit: characters of a parameter."""
+FAILURE = "failure.txt"
+"""Artifact with the traceback of a run that a bug ended."""
 PATIENCE = {"FINISHED": (60.0, 10.0), "FAILED": (15.0, 5.0), "KILLED": (15.0, 5.0)}
 """Seconds that the end of a run waits for its store: while no request comes to an end, and for one that takes nothing
 to come back. A scheduler that stops a training gives it about half a minute."""
@@ -68,6 +71,10 @@ class MlflowRun:
         """See `Run.tags`."""
         if values:
             self._append("tags", values={key: _plain(value, TAG_LENGTH) for key, value in values.items()})
+
+    def note(self, text: str) -> None:
+        """See `Run.note`."""
+        self._append("note", text=_plain(text, TAG_LENGTH))
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """See `Run.metrics`."""
@@ -215,7 +222,8 @@ def start(
 
 
 def end_early(run: Run, error: BaseException, preempted: str = "by SIGTERM") -> None:
-    """Close a run that an exception ends: KILLED by a stop, else FAILED, with a tag that says why.
+    """Close a run that an exception ends: KILLED by a stop, else FAILED, with a tag that says why. Of what no user can
+    cause the traceback is kept too, as the artifact `FAILURE`.
 
     Args:
         run: it.
@@ -227,6 +235,8 @@ def end_early(run: Run, error: BaseException, preempted: str = "by SIGTERM") -> 
         tag = {"preempted": preempted}
     with suppress(TrackingError):  # the disk may be what failed; the error itself must come through
         run.tags(tag)
+        if not isinstance(error, UserError | KeyboardInterrupt):
+            run.text("".join(traceback.format_exception(error)), FAILURE)
         run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
 
 

@@ -180,7 +180,7 @@ def declared(*extras: str) -> set[str]:
 )
 def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:
     """Something that only happens to be installed is missing on the next machine."""
-    providers = packages_distributions()
+    providers = {"pynvml": ["nvidia-ml-py"], **packages_distributions()}
     ours = {"pipeline", "tests", "conftest", "__future__"} | {path.stem for path in (ROOT / "scripts").rglob("*")}
     ours |= {"pool_tasks", "here_alone", "slow_to_import"}  # written by tests
     outside = {name for name in imported(folder) if name not in sys.stdlib_module_names | ours}

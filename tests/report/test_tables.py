@@ -230,3 +230,19 @@ def test_print_metrics_of_labels_over_time_and_of_numbers() -> None:
     text = print_metrics(evaluate_numbers("regression", ["a", "b"], numbers, numbers[::-1], 1500.0, ["g", "h"], 2, []))
     assert text.splitlines()[0].split() == ["MAE", "765.5", "[766,", "766]"]
     assert "always answering the training mean, 1500" in text and "majority" not in text
+
+
+def test_rows_that_come_one_by_one_are_written_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million rows never stand in memory: an iterator is enough, and Parquet gets them in groups."""
+    from pyarrow import parquet
+
+    from pipeline.report import tables
+
+    monkeypatch.setattr(tables, "ROWS_AT_ONCE", 4)
+    for suffix in ("csv", "jsonl", "parquet"):
+        rows = ({"path": f"{i}.mp4", "status": "ok", "probability": i / 10} for i in range(10))
+        tables.write_results(rows, tmp_path / f"rows.{suffix}")
+    file = parquet.ParquetFile(tmp_path / "rows.parquet")
+    assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [4, 4, 2]
+    assert file.read().column("path").to_pylist() == [f"{i}.mp4" for i in range(10)]
+    assert (tmp_path / "rows.csv").read_text().count("\n") == 11

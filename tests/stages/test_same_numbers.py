@@ -82,6 +82,6 @@ def test_they_are_the_softmax_of_the_models_own_logits(predictor: Predictor, exp
             batch = collate([clip.inputs], [0])
             features = predictor.model.encode(batch.inputs, batch.lengths)
             logits = predictor.model.head(features, batch.lengths)[0]
-        by_hand = torch.softmax(logits.double(), dim=-1).numpy()
+        by_hand = torch.softmax(logits.double() / predictor.temperature, dim=-1).numpy()
         assert np.frombuffer(expected[path]) == pytest.approx(by_hand, abs=1e-7)
         assert by_hand.sum() == pytest.approx(1)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.addresses import shown
 from pipeline.config import DataConfig, FetchConfig
 from pipeline.config.folders import cache_dir
-from pipeline.data.addresses import shown
 from pipeline.data.layouts import discover
 from pipeline.errors import ConfigError, DataError
 from pipeline.stages.classify import classify
@@ -194,7 +194,7 @@ def test_sources_that_cannot_be_are_refused_in_one_line() -> None:
 
 
 def test_files_of_this_machine_load_nothing_of_it() -> None:
-    code = "import sys, pipeline.stages.find, pipeline.data.addresses; print([m for m in sys.modules if m in " \
+    code = "import sys, pipeline.stages.find, pipeline.addresses; print([m for m in sys.modules if m in " \
         "('fsspec', 'aiohttp', 's3fs', 'pipeline.data.remote')])"  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -123,6 +123,7 @@ def test_training_ends_with_the_tasks_scores_in_the_result_the_card_and_the_run(
 def test_the_report_has_the_tasks_pictures(finished: Finished) -> None:
     names = {path.name for path in (finished.folder / "report").iterdir()}
     always = {"index.html", "metrics.json", "history.json", "inside.json", "skipped.json", "curves.png", "inside.png"}
+    always |= {"time.csv", "steps.csv"}
     assert names == always | PICTURES[finished.config.task]
 
 

@@ -60,6 +60,7 @@ def test_the_folder_holds_all_there_is_to_know(example: Any) -> None:
     pictures = {f"report/{name}.png" for name in ("calibration", "confusion", "curves", "inside", "per_class", "risk")}
     tables = {"report/metrics.json", "report/per_class.csv", "report/history.json", "report/skipped.json"}
     tables |= {"report/inside.json", "report/index.html", "best/readings.json"}
+    tables |= {"report/steps.csv", "report/time.csv"}
     models = {f"{kind}/model.{suffix}" for kind in ("best", "last") for suffix in ("safetensors", "json")}
     assert names == pictures | tables | models | {"catalog.parquet", "config.yaml", "result.json"}
     assert yaml.safe_load((example.folder / "config.yaml").read_text()) == to_dict(example.config)
@@ -162,7 +163,7 @@ def test_the_run_holds_its_model_report_and_the_skipped_files(example: Any, tmp_
     assert sorted(Path(item["path"]).name for item in skipped) == [f"v_blue_g0{i}_c09.mp4" for i in range(1, 6)]
     model = download(f"runs:/{example.result.run_id}", tmp_path / "model", example.config.tracking)
     assert checkpoint.digest(model) == checkpoint.digest(example.folder / "best")
-    assert sum(path.stat().st_size for path in folder.rglob("*.safetensors")) == 0  # the model has it, the run no copy
+    assert "checkpoint/model.safetensors" not in names  # the model has it, and the run no second copy
 
 
 def test_nothing_is_left_of_the_state_to_resume(example: Any) -> None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 
+from pipeline.addresses import is_address, shown
 from pipeline.config import DataConfig
-from pipeline.data.addresses import is_address, shown
 from pipeline.data.layouts.annotations import kinetics, something
 from pipeline.data.layouts.entries import LIST_NAME, SPLITS, Entry, Listing
 from pipeline.data.layouts.folders import class_folders, fiftyone, split_folders

@@ -5,7 +5,7 @@ from __future__ import annotations
 from email.utils import parsedate_to_datetime
 from time import time
 
-from pipeline.data.addresses import shown
+from pipeline.addresses import shown
 from pipeline.data.remote.part import Interrupted
 from pipeline.errors import Reason, VideoError
 

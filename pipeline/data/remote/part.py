@@ -8,9 +8,9 @@ import time
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from pipeline.addresses import shown
 from pipeline.config.fetch import FetchConfig
 from pipeline.config.folders import cache_dir
-from pipeline.data.addresses import shown
 from pipeline.data.remote.room import Room, Stopped
 from pipeline.disk import refusal
 from pipeline.errors import Reason, UserError, VideoError

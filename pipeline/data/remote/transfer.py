@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from pipeline.addresses import PACKAGES, WEB, plain_suffix, scheme_of, shown
 from pipeline.config.fetch import FetchConfig
-from pipeline.data.addresses import PACKAGES, WEB, plain_suffix, scheme_of, shown
 from pipeline.data.remote.part import Interrupted, Part
 from pipeline.data.remote.room import Room
 from pipeline.errors import ConfigError, VideoError

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import psutil
 
-from pipeline.data.addresses import plain_suffix
+from pipeline.addresses import plain_suffix
 from pipeline.video.images import sniffed_suffix
 
 PREFIX = "video-lstm-serve-"

@@ -22,6 +22,7 @@ from pipeline.stages.sweep.process import TrialProcess
 from pipeline.stages.sweep.results import Swept, clear, conclude, values_text
 from pipeline.stages.sweep.space import Dimension, applied, check_fit, check_grid, read_space
 from pipeline.stages.sweep.study import Study, Trial
+from pipeline.tracking.environment import record_environment
 from pipeline.tracking.runs import Run, end_early, start
 
 RESTARTS = 2
@@ -154,6 +155,7 @@ class _Sweep:
         named = ("trials", "sampler", "pruner", "seed")
         self.tracked.params(varied | {"metric": self.metric} | {name: getattr(self.config, name) for name in named})
         self.tracked.tags({"sweep": self.config.name})
+        record_environment(self.tracked, "sweep")
 
     def _check_folder(self) -> None:
         """Trials are kept in two places, which must be of one sweep. One that failed may never have had a folder."""

@@ -1,0 +1,1 @@
+"""Clips whose evidence is known, and how well explanations find it."""
