@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import io
 import json
 import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from pipeline.addresses import shown
 from pipeline.config import DataConfig, FetchConfig
 from pipeline.config.folders import cache_dir
 from pipeline.data.layouts import discover
+from pipeline.data.remote.fetcher import Fetcher
 from pipeline.errors import ConfigError, DataError
 from pipeline.stages.classify import classify
 from pipeline.stages.find import find_files
@@ -44,7 +47,7 @@ def clips(tiny_clips: Path) -> dict[str, bytes]:
 def bucket(clips: dict[str, bytes]) -> Iterator[str]:
     """Of a local S3 server: clips below in/, in natural order, and what is no video."""
     server_module = pytest.importorskip("moto.server", reason="moto is not installed")
-    import botocore.session
+    session = pytest.importorskip("botocore.session")
 
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -55,7 +58,7 @@ def bucket(clips: dict[str, bytes]) -> Iterator[str]:
         for name, value in (secrets | places).items():
             patch.setenv(name, value)
         patch.setattr("pipeline.data.remote.systems._made", {})
-        client = botocore.session.get_session().create_client("s3")
+        client = session.get_session().create_client("s3")
         client.create_bucket(Bucket="films")
         names = list(clips)
         keys = {f"in/{n + 1}/{name}": clips[name] for n, name in enumerate(names)}
@@ -203,3 +206,45 @@ def test_files_of_this_machine_load_nothing_of_it() -> None:
 def test_data_sets_elsewhere_are_refused_in_one_line() -> None:
     with pytest.raises(DataError, match=r"data.root https://\*\*\*@host/x lies elsewhere"):
         discover(DataConfig(root="https://me:pw@host/x"))
+
+
+def test_the_command_in_the_run_shows_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.tracking.surroundings import source_tags
+
+    monkeypatch.setattr(sys, "argv", ["video-lstm", "classify", "m", "https://t0ken@host/a.mp4?sig=5ecret&id=7"])
+    assert source_tags()["mlflow.source.name"] == "video-lstm classify m 'https://***@host/a.mp4?sig=***&id=7'"
+
+
+def test_an_object_whose_reading_breaks_off_goes_on_there_and_one_that_changes_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a storage in memory that has the part of fsspec's interface which every object storage goes through."""
+    from pipeline.data.remote import part, systems
+
+    content = bytes(range(256)) * 40
+    asked: list[int] = []
+
+    class Source(io.BytesIO):
+        def __init__(self, content: bytes) -> None:
+            super().__init__(content)
+            self.size, self.details = len(content), {"etag": "1"}
+
+        def read(self, size: int | None = -1) -> bytes:
+            asked.append(self.tell())
+            if len(asked) == 2:
+                raise OSError(5, "a text with a s3cret")
+            return super().read(4000)
+
+    class Storage:
+        def open(self, address: str, mode: str, **_: Any) -> Source:
+            return Source(content[:-1] if "changed" in address and asked else content)
+
+    monkeypatch.setattr(systems, "_make", lambda kind, stall: Storage())
+    monkeypatch.setattr(systems, "_made", {})
+    monkeypatch.setattr(part, "BACKOFF", 0.01)
+    monkeypatch.setattr("pipeline.data.remote.fetcher.check_schemes", lambda paths: None)
+    with closing(Fetcher(["gs://bucket/a.mp4"], QUICK)) as fetcher:
+        assert Path(str(fetcher[0])).read_bytes() == content and asked == [0, 4000, 4000, 8000]
+    asked.clear()
+    with closing(Fetcher(["gs://bucket/changed.mp4"], QUICK)) as fetcher:
+        assert str(fetcher[0]) == "gs://bucket/changed.mp4: not readable (it changed while it was fetched)"
