@@ -6,8 +6,9 @@ from pathlib import Path
 
 from jsonargparse.typing import PositiveInt
 
+from pipeline.addresses import shown
 from pipeline.cli.shared import add_model, add_reading, command_parser
-from pipeline.config import DataConfig, LimitsConfig, TrackingConfig
+from pipeline.config import DataConfig, FetchConfig, LimitsConfig, TrackingConfig
 from pipeline.errors import ConfigError
 from pipeline.options import Parser, add_json, guarded, print_result
 
@@ -87,8 +88,10 @@ def classify_command(given: list[str]) -> None:
     parser = command_parser("classify", "Label video files: one row per file, a bad file is a row with its reason.")
     add_model(parser)
     parser.add_argument(
-        "SOURCE", type=str, nargs="+", help="files, folders, globs, list files (.txt, a path a line), image folders"
-    )
+        "SOURCE", type=str, nargs="+",
+        help="files, folders, globs, list files (.txt, a path a line), image folders; elsewhere: "
+        "https://HOST/FILE, s3://BUCKET/PREFIX/, s3://BUCKET/*.mp4, gs:// alike (docs/archives.md)",
+    )  # fmt: skip
     parser.add_argument(
         "--out", type=Path | None, default=None,
         help="table: .csv, .jsonl or .parquet; the same command goes on with an interrupted one. Unset: stdout",
@@ -112,6 +115,7 @@ def classify_command(given: list[str]) -> None:
         help="record it as an MLflow run: speed, failures, labels, and whether they drift from the training clips",
     )  # fmt: skip
     add_reading(parser, "accept")
+    parser.add_class_arguments(FetchConfig, "fetch")
     add_json(parser)
     options = guarded(parser, given)
     from pipeline.data.policy import Policy
@@ -134,12 +138,14 @@ def classify_command(given: list[str]) -> None:
         return classify(
             predictor, options.SOURCE, options.out, options.top_k, options.workers, policy, options.fresh,
             keep=options.out is None or options.track, html=options.html,
+            fetch=FetchConfig(**vars(options.fetch)),
         )  # fmt: skip
 
     if options.track:
         from pipeline.stages.classify_run import classify_tracked
 
-        result = classify_tracked(work, predictor, options.MODEL, options.SOURCE, options.uri)
+        named = [shown(source) for source in options.SOURCE]
+        result = classify_tracked(work, predictor, options.MODEL, named, options.uri)
     else:
         result = work()
     value = {"rows": result.rows, "ok": result.ok, "failed": result.failed, "out": result.out}

@@ -19,15 +19,32 @@ from pipeline.config.data import (
     LimitsConfig,
     VideoConfig,
 )
+from pipeline.config.fetch import FetchConfig
 from pipeline.config.model import RECURRENT_OPTIONS, EncoderConfig, RecurrentConfig
 from pipeline.config.streams import EventsConfig, TimelineConfig, WatchConfig
 from pipeline.config.training import TrackingConfig, TrainingConfig
 from pipeline.config.types import NonNegativeInt
 
 __all__ = [
-    "RECURRENT_OPTIONS", "STREAMS", "AugmentationConfig", "Config", "DataConfig", "DifferenceConfig", "EncoderConfig",
-    "EventsConfig", "FlowConfig", "LimitsConfig", "RecurrentConfig", "Task", "TimelineConfig", "TrackingConfig",
-    "TrainingConfig", "WatchConfig", "flatten", "to_dict",
+    "RECURRENT_OPTIONS",
+    "STREAMS",
+    "AugmentationConfig",
+    "Config",
+    "DataConfig",
+    "DifferenceConfig",
+    "EncoderConfig",
+    "EventsConfig",
+    "FetchConfig",
+    "FlowConfig",
+    "LimitsConfig",
+    "RecurrentConfig",
+    "Task",
+    "TimelineConfig",
+    "TrackingConfig",
+    "TrainingConfig",
+    "WatchConfig",
+    "flatten",
+    "to_dict",
 ]  # fmt: skip
 
 Task: TypeAlias = Literal["label", "frame_label", "regression", "frame_regression"]

@@ -17,8 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.addresses import is_address, shown
+from pipeline.config import FetchConfig
 from pipeline.data.clips import Plan
-from pipeline.data.loading import ClipFile, LoadedClip, load_file
+from pipeline.data.loading import ClipFile, LoadedClip, load_file, load_path
 from pipeline.data.pool import Lost, Pool
 from pipeline.data.targets import UNLABELLED, ClipTarget, target_at
 from pipeline.errors import VideoError
@@ -120,15 +122,41 @@ def _sizes(count: int, batch_size: int) -> list[int]:
 
 
 def stream_clips(
-    files: Sequence[ClipFile], plan: Plan, workers: int, requests: Sequence[Request] | None = None
+    files: Sequence[ClipFile],
+    plan: Plan,
+    workers: int,
+    requests: Sequence[Request] | None = None,
+    fetch: FetchConfig | None = None,
 ) -> Iterator[LoadedClip]:
     """Clips one by one in the order of `requests`, decoded ahead by `workers` processes.
 
-    Without `requests`: the evaluation view of each file, once.
+    Without `requests`: the evaluation view of each file, once; then files may lie elsewhere, and `fetch` says what
+    fetching them may cost.
     """
+    if requests is None and any(is_address(file.path) for file in files):
+        yield from _stream_fetched([file.path for file in files], plan, workers, fetch or FetchConfig())
+        return
     wanted = [(index, None) for index in range(len(files))] if requests is None else requests
     with decoding_pool(plan, workers) as pool, closing(_load(pool, files, plan, wanted)) as loaded:
         yield from loaded
+
+
+def _stream_fetched(paths: list[str], plan: Plan, workers: int, fetch: FetchConfig) -> Iterator[LoadedClip]:
+    """Whole files, each brought to this machine before it is decoded."""
+    from pipeline.data.remote.fetcher import run_fetched
+
+    with (
+        decoding_pool(plan, workers) as pool,
+        closing(run_fetched(pool, partial(load_path, plan), paths, fetch)) as all_,
+    ):
+        for index, result in enumerate(all_):
+            if isinstance(result, Lost):
+                result = LoadedClip(index, None, VideoError(shown(paths[index]), result.reason, result.detail))
+            elif result.error is not None:
+                result = replace(
+                    result, error=VideoError(shown(paths[index]), result.error.reason, result.error.detail)
+                )
+            yield replace(result, index=index)
 
 
 def _load(

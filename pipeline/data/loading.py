@@ -50,6 +50,11 @@ def load_file(plan: Plan, item: tuple[int, ClipFile, int | None]) -> LoadedClip:
         return LoadedClip(index, None, error)
 
 
+def load_path(plan: Plan, path: str) -> LoadedClip:
+    """The evaluation view of a file of which nothing is known but its path; its index is 0."""
+    return load_file(plan, (0, ClipFile(path), None))
+
+
 def _load_unknown(plan: Plan, index: int, file: ClipFile, view: int | None) -> LoadedClip:
     once = read_once(file.path, partial(wanted_frames, plan=plan), plan.limits.megapixels) if view is None else None
     info, read = once or (probe(file.path, megapixels=plan.limits.megapixels), None)

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
@@ -68,7 +68,11 @@ class Pool:
         self._stop = weakref.finalize(self, self._crew.stop)
 
     def run(
-        self, task: Callable[[Item], Result], items: Iterable[Item], ahead: int | None = None
+        self,
+        task: Callable[[Item], Result],
+        items: Iterable[Item],
+        ahead: int | None = None,
+        ready: Callable[[int], bool] | None = None,
     ) -> Generator[Result | Lost, None, None]:
         """`task(item)` for each item, in the order of the items.
 
@@ -79,6 +83,8 @@ class Pool:
             task: a function that can be imported by its name, or a `functools.partial` of one; without torch.
             items: whatever pickles.
             ahead: most items that are in progress or finished and not read yet; None: twice the workers.
+            ready: of items that are still to come, a sequence then, whether the one at this place is there; whoever
+                brings them calls `wake`. Without workers, taking one waits for it.
 
         Yields:
             The result, or why there is none.
@@ -92,15 +98,19 @@ class Pool:
             for item in items:
                 yield perform(task, item)
             return
-        run = _Run(task, list(items), ahead or 2 * self.workers)
+        run = _Run(task, _sequence(items, ready), ahead or 2 * self.workers, ready)
         if not run.items:
             return
         self._crew.begin(run)
         try:
-            for _ in run.items:
+            for _ in range(len(run.items)):
                 yield self._crew.take(run)
         finally:
             self._crew.end(run)
+
+    def wake(self) -> None:
+        """Say that an item is there that was still to come."""
+        self._crew.wake()
 
     @property
     def pids(self) -> list[int]:
@@ -118,13 +128,19 @@ class Pool:
         self.close()
 
 
+def _sequence(items: Iterable[Any], ready: Callable[[int], bool] | None) -> Sequence[Any]:
+    """Items that are still to come are taken one at a time, as they are there."""
+    return items if ready is not None and isinstance(items, Sequence) else list(items)
+
+
 @dataclass(eq=False)
 class _Run:
     """One call of `Pool.run`: `started` items were handed out, `taken` were read."""
 
     task: Callable[[Any], Any]
-    items: list[Any]
+    items: Sequence[Any]
     ahead: int
+    ready: Callable[[int], bool] | None = None
     started: int = 0
     taken: int = 0
     results: dict[int, Any] = field(default_factory=dict)
@@ -227,7 +243,7 @@ class _Crew:
             if self.thread is None:
                 self.thread = threading.Thread(target=self._serve, name="decoding", daemon=True)
                 self.thread.start()
-        self._ring()
+        self.wake()
 
     def take(self, run: _Run) -> Any:
         """The next result of a run, as soon as it is there."""
@@ -239,7 +255,7 @@ class _Crew:
                 self.changed.wait()
             value = run.results.pop(run.taken)
             run.taken += 1
-        self._ring()
+        self.wake()
         if isinstance(value, Bug):
             raise value.error
         return value
@@ -248,7 +264,7 @@ class _Crew:
         with self.changed:
             if self.run is run:
                 self.run = None
-        self._ring()
+        self.wake()
 
     def stop(self) -> None:
         """End the thread, which ends the workers."""
@@ -257,7 +273,7 @@ class _Crew:
         with self.changed:
             self.stopped = True
             self.changed.notify_all()
-        self._ring()
+        self.wake()
         # the last reference to a pool can fall anywhere, even in this thread
         if self.thread is None:
             self._cut()
@@ -270,7 +286,7 @@ class _Crew:
         if self.stopped:
             raise RuntimeError("this pool is closed")
 
-    def _ring(self) -> None:
+    def wake(self) -> None:
         """Wake the thread; a bell that still rings, or hangs no more, needs no other pull."""
         with contextlib.suppress(OSError):
             self.rope.send(b"!")
@@ -323,12 +339,12 @@ class _Crew:
             try:
                 if worker.run is not run:
                     worker.ask(run, None)
-                elif run.started < run.taken + run.ahead:
+                elif run.started < run.taken + run.ahead and (run.ready is None or run.ready(run.started)):
                     worker.ask(run, run.started)
                     run.started += 1
             except OSError:
                 self._dismiss(worker)  # it died idle: the item goes to another
-                self._ring()
+                self.wake()
 
     def _listen(self) -> None:
         """Wait until something happens, or until it is time to look at the limits."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.addresses import is_address
+from pipeline.config import FetchConfig
 from pipeline.data.policy import Policy
 from pipeline.data.pool import Lost, Pool
 from pipeline.report.html import write_page
@@ -28,7 +30,13 @@ Row = dict[str, Any]
 
 
 def write_archive_page(
-    rows: Iterable[Row], path: Path, predictor: Predictor, workers: int = -1, policy: Policy | None = None
+    rows: Iterable[Row],
+    path: Path,
+    predictor: Predictor,
+    workers: int = -1,
+    policy: Policy | None = None,
+    paths: Sequence[str] | None = None,
+    fetch: FetchConfig | None = None,
 ) -> None:
     """Write the page.
 
@@ -38,12 +46,16 @@ def write_archive_page(
         predictor: whose answers they are.
         workers: processes that decode the pictures.
         policy: what a file may cost; None: as in training.
+        paths: of the rows' files, where the rows leave out a part of them; pictures of files that lie elsewhere are
+            made of files that are fetched once more.
+        fetch: what fetching may cost; None: the defaults.
     """
     shown: list[Row] = []
     failed: list[Row] = []
     labels: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    for row in rows:
+    pictured: list[str] = []
+    for index, row in enumerate(rows):
         if row["status"] != "ok":
             reasons[row["status"]] += 1
             if len(failed) < FAILED:
@@ -52,10 +64,11 @@ def write_archive_page(
         labels[row.get("label", "")] += 1
         if len(shown) < ROWS:
             shown.append(row)
+            if len(pictured) < PICTURES:
+                pictured.append(paths[index] if paths else row["path"])
     limits = (policy or Policy(predictor.plan.limits)).limits
-    pictures = _pictures(
-        [row["path"] for row in shown[:PICTURES]], Pool(choose_workers(workers), limits.seconds, limits.memory)
-    )
+    pool = Pool(choose_workers(workers), limits.seconds, limits.memory)
+    pictures = _pictures(pictured, pool, fetch or FetchConfig())
     numeric = predictor.model.numeric
     write_page(
         path,
@@ -73,14 +86,23 @@ def write_archive_page(
     )
 
 
-def _pictures(paths: list[str], pool: Pool) -> list[str]:
+def _pictures(paths: list[str], pool: Pool, fetch: FetchConfig) -> list[str]:
     """A JPEG in base64 for each path; empty where there is none."""
     found = []
     with pool, bar("pictures", len(paths)) as advance:
-        for picture in pool.run(poster, paths):
+        for picture in _posters(paths, pool, fetch):
             found.append("" if isinstance(picture, Lost) else base64.b64encode(picture).decode())
             advance(1)
     return found
+
+
+def _posters(paths: list[str], pool: Pool, fetch: FetchConfig) -> Iterator[bytes | Lost]:
+    if not any(is_address(path) for path in paths):
+        yield from pool.run(poster, paths)
+        return
+    from pipeline.data.remote.fetcher import run_fetched
+
+    yield from run_fetched(pool, poster, paths, fetch)
 
 
 def _shown(row: Row) -> list[Any]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.addresses import shown
+from pipeline.config import FetchConfig
 from pipeline.data.policy import Policy
 from pipeline.errors import DataError
 from pipeline.report.tables import FLAT, TASK_COLUMNS, check_page, check_suffix, write_flat, write_results
@@ -76,12 +78,14 @@ def classify(
     fresh: bool = False,
     keep: bool = True,
     html: str | Path | None = None,
+    fetch: FetchConfig | None = None,
 ) -> Classified:
     """Let a model answer to files: a label each, segments of labels, a number, or numbers over time.
 
     Args:
         predictor: the model.
-        sources: files, folders (searched to any depth), globs, list files (one path a line), folders of images.
+        sources: files, folders (searched to any depth), globs, list files (one path a line), folders of images; files
+            elsewhere (http://, https://), and objects, prefixes and globs in object storage (s3://, gs://).
         out: table to write: .csv, .jsonl or .parquet; of a task with an answer for each moment, NAME.segments.csv or
             NAME.values.csv beside it. Where an interrupted run left its journal there, this one goes on with it.
         top_k: classes named per row, where each has one label.
@@ -90,8 +94,10 @@ def classify(
         fresh: begin anew, whatever an interrupted run has left.
         keep: return the rows, too; without, memory does not grow with their number.
         html: page to write as well, see `stages/archive_page`.
+        fetch: what bringing files from elsewhere may cost; None: the defaults.
 
     Raises:
+        ConfigError: a package for one of the sources is missing.
         DistributedError: several processes were started.
         DataError: an input does not exist, holds no video, or nothing could be classified.
         UserError: another run writes `out`, or an interrupted one did other work there.
@@ -103,8 +109,8 @@ def classify(
     if html is not None:
         check_page(html)
         Path(html).parent.mkdir(parents=True, exist_ok=True)  # before the work, which must not be lost for a folder
-    paths = find_files([sources] if isinstance(sources, str | Path) else sources)
-    job, tally = _Job(predictor, paths, top_k, workers, policy), _Tally()
+    paths = find_files([sources] if isinstance(sources, str | Path) else sources, fetch=fetch or FetchConfig())
+    job, tally = _Job(predictor, paths, top_k, workers, policy, fetch), _Tally()
     table: list[Row] = []
     flat = None
     if out is None:
@@ -131,12 +137,13 @@ class _Job:
     top_k: int
     workers: int
     policy: Policy | None
+    fetch: FetchConfig | None
 
     def rows(self, done: int = 0) -> Iterator[Row]:
         """The rows of all files but the first `done`."""
         with bar("classifying", len(self.paths)) as advance:
             advance(done)
-            for prediction in self.predictor.predict(self.paths[done:], self.workers, self.policy):
+            for prediction in self.predictor.predict(self.paths[done:], self.workers, self.policy, fetch=self.fetch):
                 yield result_row(prediction, self.predictor, self.top_k)
                 advance(1)
 
@@ -145,7 +152,7 @@ class _Job:
         if html is not None:
             from pipeline.stages.archive_page import write_archive_page
 
-            write_archive_page(rows, Path(html), self.predictor, self.workers, self.policy)
+            write_archive_page(rows, Path(html), self.predictor, self.workers, self.policy, self.paths, self.fetch)
 
     def key(self) -> dict[str, Any]:
         """What decides the rows; neither the number of processes nor the kind of table does."""
@@ -153,7 +160,7 @@ class _Job:
         return {
             "model": self.predictor.digest,
             "files": len(self.paths),
-            "inputs": inputs_digest(self.paths),
+            "inputs": inputs_digest([shown(path) for path in self.paths]),  # signatures may be newer ones
             "engine": self.predictor.engine.name,
             "top_k": self.top_k,
             "partial": policy.partial,

@@ -1,4 +1,4 @@
-"""What SOURCE on a command line stands for: files, folders, globs, list files."""
+"""What SOURCE on a command line stands for: files, folders, globs, list files, addresses."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from pipeline.addresses import WEB, is_address, parts_of, scheme_of, shown
+from pipeline.config import FetchConfig
 from pipeline.data.layouts.walk import is_clip_folder, walk
 from pipeline.errors import DataError
 from pipeline.video.containers import read_structure
@@ -14,7 +16,7 @@ from pipeline.video.containers import read_structure
 LIST_SUFFIXES = (".txt", ".lst", ".list")
 
 
-def find_files(sources: Iterable[str | Path], thorough: bool = False) -> list[str]:
+def find_files(sources: Iterable[str | Path], thorough: bool = False, fetch: FetchConfig | None = None) -> list[str]:
     """Every file to classify, each once, in the order of the sources; folders in natural order of names.
 
     A folder is searched by the rules of `layouts.walk`, but one that holds images and neither videos nor folders is
@@ -23,14 +25,44 @@ def find_files(sources: Iterable[str | Path], thorough: bool = False) -> list[st
     Args:
         sources: files, folders, globs, lists of paths.
         thorough: find in folders also hidden videos, and videos without a suffix.
+        fetch: files may lie elsewhere, and asking there may cost as much; None: they may not.
 
     Raises:
         DataError: a source does not exist or holds nothing to classify.
+        ConfigError: a package for one of the sources is missing.
     """
     found: dict[str, None] = {}
-    for source in sources:
-        found.update(dict.fromkeys(_expand(str(source), thorough)))
+    for source in map(str, sources):
+        files = _expand_address(source, fetch) if is_address(source) else _expand(source, thorough)
+        found.update(dict.fromkeys(files))
+    elsewhere = [path for path in found if is_address(path)]
+    if elsewhere:
+        _check_addresses(elsewhere, fetch)
     return list(found)
+
+
+def _expand_address(address: str, fetch: FetchConfig | None) -> list[str]:
+    """The files that lie elsewhere; over HTTP, which has no folders, an address is one file."""
+    _check_addresses([address], fetch)
+    if scheme_of(address) in WEB:
+        try:
+            path = parts_of(address).path
+        except ValueError as error:
+            raise DataError(f"{shown(address)}: it is no address ({error})") from None
+        if "*" in path or path.endswith("/") or not path:
+            raise DataError(f"{shown(address)}: nobody lists folders over HTTP; name files, or a list of addresses")
+        return [address]
+    from pipeline.data.remote.objects import expand
+
+    return expand(address, fetch)
+
+
+def _check_addresses(addresses: list[str], fetch: FetchConfig | None) -> None:
+    if fetch is None:
+        raise DataError(f"{shown(addresses[0])}: only classify reads files elsewhere; copy them to this machine first")
+    from pipeline.data.remote.fetcher import check_schemes
+
+    check_schemes(addresses)
 
 
 def _expand(source: str, thorough: bool) -> list[str]:
@@ -68,7 +100,7 @@ def _looks_like_video(path: str) -> bool:
 
 
 def _read_list(path: Path) -> list[str]:
-    """One path a line, relative to the list's folder; empty lines and lines that start with # are passed over.
+    """A path or address a line, paths relative to the list's folder. Empty lines and # comments do not count.
 
     A file that does not exist becomes a row of the results, like any other that cannot be read.
     """
@@ -79,4 +111,4 @@ def _read_list(path: Path) -> list[str]:
     named = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not named:
         raise DataError(f"{path}: the list names no file")
-    return [name if os.path.isabs(name) else str(path.parent / name) for name in named]
+    return [name if os.path.isabs(name) or is_address(name) else str(path.parent / name) for name in named]

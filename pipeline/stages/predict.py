@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.config import FetchConfig
 from pipeline.data.batches import ClipFile, LoadedClip, stream_clips
 from pipeline.data.clips import ClipInputs, Plan
 from pipeline.data.policy import Policy
@@ -104,22 +105,24 @@ class Predictor:
         workers: int = 0,
         policy: Policy | None = None,
         shuffle: bool = False,
+        fetch: FetchConfig | None = None,
     ) -> Iterator[Prediction]:
         """Predictions in the order of `files`; a file that cannot be read gives one with `error` set.
 
         Args:
-            files: paths, or clips of a catalog.
+            files: paths, addresses (s3://, gs://, http://, https://), or clips of a catalog.
             workers: decoding processes; 0 decodes in this process, and a file that crashes the decoder ends it.
             policy: what a file may cost, and whether a damaged one is classified by what decodes of it and noted;
                 None: the limits of the training, and yes.
             shuffle: what is left of the answers without the order of time, see `answer_shuffled`.
+            fetch: what bringing files from elsewhere may cost; None: the defaults.
         """
         items = [file if isinstance(file, ClipFile) else ClipFile(str(file)) for file in files]
         if not items:
             return
         policy = policy or Policy(self.plan.limits, "accept")
         plan = replace(self.plan, limits=policy.limits, video=replace(self.plan.video, partial=policy.partial))
-        clips = stream_clips(items, plan, choose_workers(workers))
+        clips = stream_clips(items, plan, choose_workers(workers), fetch=fetch)
         if shuffle:
             clips = (_shuffled(loaded, items[loaded.index].digest) for loaded in clips)
         for one in answer_all(self.engine, clips):

@@ -6,17 +6,22 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.addresses import shown
 from pipeline.report.segments import timed_segments
 from pipeline.stages.predict import Prediction, Predictor
 
 
 def result_row(prediction: Prediction, predictor: Predictor, top_k: int = 5) -> dict[str, Any]:
-    """One row, with the columns of the predictor's task; a file that could not be read has its reason as status."""
+    """One row, with the columns of the predictor's task; a file that could not be read has its reason as status.
+
+    Of an address, the path leaves out what must not be read by others.
+    """
+    path = shown(prediction.path)
     if prediction.error is not None:
         reason, detail = str(prediction.error.reason), prediction.error.detail
-        return {"path": prediction.path, "status": reason, "note": detail, "model": predictor.digest}
+        return {"path": path, "status": reason, "note": detail, "model": predictor.digest}
     return {
-        "path": prediction.path,
+        "path": path,
         "status": "ok",
         **ANSWERS[predictor.task](prediction, predictor.classes, top_k),
         "frames": prediction.frames,

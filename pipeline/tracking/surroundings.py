@@ -10,6 +10,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from pipeline.addresses import PACKAGES as PLACES
+from pipeline.addresses import scheme_of, shown
 from pipeline.tracking.store import hide_password
 
 TAG_LENGTH = 8000
@@ -28,7 +30,8 @@ PACKAGES = {
 def source_tags() -> dict[str, str]:
     """Who ran what, from which commit, with which versions."""
     program = Path(sys.argv[0]).name.replace("__main__.py", "video-lstm")  # python -m pipeline
-    command = shlex.join([program, *sys.argv[1:]])
+    given = [shown(word) if scheme_of(word) in PLACES else word for word in sys.argv[1:]]
+    command = shlex.join([program, *given])
     tags = {
         "mlflow.source.name": hide_password(command)[:TAG_LENGTH],
         "mlflow.source.type": "LOCAL",

@@ -176,7 +176,11 @@ def declared(*extras: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("pipeline", ("weights", "gpu", "av", "onnx")), ("tests", ("dev", "av")), ("scripts", ("dev", "av", "lab"))],
+    [
+        ("pipeline", ("weights", "gpu", "av", "onnx", "remote")),
+        ("tests", ("dev", "av", "remote")),
+        ("scripts", ("dev", "av", "lab")),
+    ],
 )
 def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:
     """Something that only happens to be installed is missing on the next machine."""

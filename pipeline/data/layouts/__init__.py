@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from pipeline.addresses import is_address, shown
 from pipeline.config import DataConfig
 from pipeline.data.layouts.annotations import kinetics, something
 from pipeline.data.layouts.entries import LIST_NAME, SPLITS, Entry, Listing
@@ -52,6 +53,8 @@ def discover(data: DataConfig, task: str = "label") -> Listing:
     if not data.root:
         raise DataError("data.root is not set; give a folder of class folders or a list of clips (--data.root DATA)")
     pattern = compiled(data.group_pattern)
+    if is_address(data.root):
+        raise DataError(f"data.root {shown(data.root)} lies elsewhere; only classify reads there, copy it here")
     root = os.path.expanduser(data.root)
     if not os.path.exists(root):
         raise DataError(f"data.root {data.root} does not exist; check the path")

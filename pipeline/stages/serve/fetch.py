@@ -9,6 +9,7 @@ import time
 from typing import BinaryIO
 from urllib.parse import SplitResult
 
+from pipeline.data.remote.answers import refused
 from pipeline.errors import Reason, VideoError
 from pipeline.stages.serve.allowed import REFUSED, may_connect
 
@@ -57,10 +58,8 @@ def fetch(parts: SplitResult, file: BinaryIO, most: int, seconds: float) -> None
 def _check(address: str, answer: http.client.HTTPResponse, most: int) -> None:
     if 300 <= answer.status < 400:
         raise VideoError(address, Reason.NOT_READABLE, "a redirect, which is not followed")
-    if answer.status in (404, 410):
-        raise VideoError(address, Reason.NOT_FOUND)
     if answer.status != 200:
-        raise VideoError(address, Reason.NOT_READABLE, f"HTTP status {answer.status}")
+        raise refused(address, answer.status)
     if answer.length is not None and answer.length > most:
         raise VideoError(address, Reason.TOO_LARGE, f"{answer.length / 1e6:.1f} MB, over {most / 1e6:g} MB")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import tempfile
 import weakref
@@ -14,6 +13,7 @@ from typing import BinaryIO
 
 import psutil
 
+from pipeline.addresses import plain_suffix
 from pipeline.video.images import sniffed_suffix
 
 PREFIX = "video-lstm-serve-"
@@ -44,7 +44,7 @@ class Scratch:
                     content(file)
                 else:
                     file.write(content)
-            path = path.rename(place + (_suffix(name) or _sniffed(path)))
+            path = path.rename(place + (plain_suffix(name) or _sniffed(path)))
             yield str(path)
         finally:
             path.unlink(missing_ok=True)
@@ -52,12 +52,6 @@ class Scratch:
     def close(self) -> None:
         """Remove it now."""
         self._remove()
-
-
-def _suffix(name: str) -> str:
-    """The suffix of a name that comes from outside, if it is a plain one."""
-    found = os.path.splitext(name)[1]
-    return found if re.fullmatch(r"\.[A-Za-z0-9]{1,10}", found) else ""
 
 
 def _sniffed(path: Path) -> str:
