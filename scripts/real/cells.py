@@ -35,6 +35,7 @@ from pipeline.errors import DataError
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import Classifier, build_classifier
+from pipeline.stages.calibrate import calibrate
 from pipeline.stages.devices import choose_device
 from pipeline.stages.extract import encoders_digest, fill, standardise, training_views
 from pipeline.stages.feed import sources_for
@@ -168,6 +169,7 @@ def run_cell(config: Config) -> Outcome:
         train, val, answer = prepare(config, data, model, state, device)
         card = Card(to_dict(config), data.classes)
         fitted = fit(model, train, val, config, state, card, Path(folder), device, lambda *_: None)
+        calibrate(Path(folder) / "best", val, device)
         predictor = Predictor(*checkpoint.load(Path(folder) / "best"), device, "")
         peak = memory.peak(device)
         ordered, shuffled = answer(predictor, False), answer(predictor, True)

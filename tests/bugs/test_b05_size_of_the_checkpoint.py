@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from pipeline.config import Config
-from pipeline.data.batches import collate
+from pipeline.data.batches import collate, stream_clips
 from pipeline.data.clips import Plan, load_clip
+from pipeline.stages import predict
 from pipeline.stages.classify import classify
 from pipeline.stages.models import load_model
 from pipeline.stages.predict import Predictor
@@ -37,13 +38,14 @@ def test_classification_prepares_clips_as_training_did(
     trained: Predictor, config: Config, tiny_clips: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[dict[str, tuple[int, ...]]] = []
-    plain = Predictor.answer
 
-    def watched(self: Predictor, clip: Any) -> Any:
-        seen.append({name: x.shape for name, x in clip.inputs.items()})
-        return plain(self, clip)
+    def watched(*arguments: Any, **options: Any) -> Any:
+        for loaded in stream_clips(*arguments, **options):
+            assert loaded.clip is not None
+            seen.append({name: x.shape for name, x in loaded.clip.inputs.items()})
+            yield loaded
 
-    monkeypatch.setattr(Predictor, "answer", watched)
+    monkeypatch.setattr(predict, "stream_clips", watched)
     result = classify(trained, [str(tiny_clips / "red")], workers=0)
     assert result.ok == 10
     for shapes, row in zip(seen, result.table, strict=True):
@@ -61,5 +63,7 @@ def test_the_numbers_are_those_of_the_training_configuration(
         with torch.inference_mode():
             logits = trained.model(batch.inputs, batch.lengths)[0]
         (row,) = classify(trained, [path], top_k=3, workers=0).table
-        expected = dict(zip(trained.classes, torch.softmax(logits.double(), -1).tolist(), strict=True))
+        expected = dict(
+            zip(trained.classes, torch.softmax(logits.double() / trained.temperature, -1).tolist(), strict=True)
+        )
         assert {one["label"]: one["probability"] for one in row["top_k"]} == pytest.approx(expected, abs=1e-6)

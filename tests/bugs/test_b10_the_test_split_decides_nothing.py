@@ -62,10 +62,12 @@ def test_test_clips_are_read_once_and_only_after_the_last_epoch(
     monkeypatch.setattr(loading, "load_clip", watched)
     monkeypatch.setattr(stage, "fit", fit_and_note)
     stage.train(make_config(**changes), tmp_path / "run")
-    test = {path for path in splits(tmp_path / "run")["test"] if "c09" not in path}
+    parts = splits(tmp_path / "run")
+    test = {path for path in parts["test"] if "c09" not in path}
     learning, final = read[: fitted_after[0]], read[fitted_after[0] :]
     assert len(test) == 12 and learning and not test & set(learning)
-    assert sorted(final) == sorted(test)
+    assert sorted(path for path in final if path in test) == sorted(test)
+    assert set(final) - test <= set(parts["val"])  # on which the temperature is fitted
 
 
 def test_the_best_epoch_is_the_one_with_the_lowest_validation_loss(example: Any) -> None:

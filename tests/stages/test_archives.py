@@ -76,7 +76,12 @@ def test_the_same_call_goes_on_and_does_nothing_twice(
 ) -> None:
     asked: list[int] = []
     predict = predictor.predict
-    monkeypatch.setattr(predictor, "predict", lambda files, *rest: asked.append(len(files)) or predict(files, *rest))
+
+    def counted(files: list[str], *rest: Any, **options: Any) -> Any:
+        asked.append(len(files))
+        return predict(files, *rest, **options)
+
+    monkeypatch.setattr(predictor, "predict", counted)
     result = classify(predictor, tiny_clips, interrupted, workers=0)
     assert asked == [len(whole) - 12] and "going on after 12 of 35 files" in capsys.readouterr().err
     assert rows_of(interrupted) == whole

@@ -95,7 +95,7 @@ def test_the_runs_are_nested_and_the_parent_has_the_pooled_numbers(done: Done) -
     names = {Path(item.path).name for item in client.list_artifacts(done.result.run_id, "report")}
     assert names == {
         "metrics.json", "folds.csv", "predictions.csv", "predictions.parquet", "confusion.png", "per_class.png",
-        "per_class.csv",
+        "per_class.csv", "index.html",
     }  # fmt: skip
 
 

@@ -134,11 +134,11 @@ def test_the_engine_answers_as_the_checkpoint_does(folder: Path, predictor: Pred
     features = [engine.encode(clip) for clip in clips]
     for clip, of_clip, logits in zip(clips, features, engine.head(features), strict=True):
         own = predictor.from_features(of_clip)
-        np.testing.assert_allclose(softmax(logits), own, atol=1e-5)
+        np.testing.assert_allclose(softmax(logits / predictor.temperature), own, atol=1e-5)
         state: Any = None
         for moment in range(len(clip["rgb"])):
             answer, state = engine.step({"rgb": clip["rgb"][moment : moment + 1]}, state)
-        np.testing.assert_allclose(softmax(answer[0]), own, atol=1e-5)
+        np.testing.assert_allclose(softmax(answer[0] / predictor.temperature), own, atol=1e-5)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -122,11 +122,11 @@ def test_a_best_checkpoint_damaged_while_the_training_runs_is_noticed_at_its_end
     monkeypatch.setattr(keeper, "SAVE_SECONDS", -1.0)
 
     def damaging(step: Any, *rest: Any) -> Any:
-        row = epoch(step, *rest)
+        row, steps = epoch(step, *rest)
         if rest[3].epoch == EPOCHS - 1:
             flip(run / "best/model.safetensors")
             row["val_loss"] += 100  # this epoch is not the best, whose checkpoint nothing would replace
-        return row
+        return row, steps
 
     with monkeypatch.context() as patch:
         patch.setattr(fit, "_epoch", damaging)
@@ -164,10 +164,10 @@ def test_a_disk_that_is_full_ends_the_training_in_one_line_and_space_lets_it_go_
     monkeypatch.setattr(keeper, "SAVE_SECONDS", -1.0)
 
     def limited(step: Any, *rest: Any) -> Any:
-        row = epoch(step, *rest)
+        found = epoch(step, *rest)
         if rest[3].epoch == 1:
             small_files(10_000)
-        return row
+        return found
 
     with monkeypatch.context() as patch:
         patch.setattr(fit, "_epoch", limited)

@@ -100,7 +100,7 @@ def make_app(board: Board, token: str | None) -> FastAPI:
         except IndexError:
             return Response("no such source", 404)
         if frame is None:
-            return Response("no picture yet", 404)
+            return Response(status_code=204)  # no picture yet
         return Response(jpeg(frame), media_type="image/jpeg")
 
     return app
