@@ -68,6 +68,7 @@ def test_pooling_does_not_see_the_order(modules: Any, tiny_clips: Path) -> None:
     assert outcome.probabilities == outcome.shuffled
 
 
+@pytest.mark.usefixtures("real_figures")
 def test_an_encoder_that_is_trained_reads_the_files(modules: Any, tiny_clips: Path, tmp_path: Path) -> None:
     config = flow_config(tiny_clips)
     moving = replace(config.encoder, name="compact", weights="none", frozen=False)

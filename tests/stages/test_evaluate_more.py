@@ -50,7 +50,8 @@ def test_mirror_images_are_for_models_that_learned_from_them(predictor: Predicto
     flipped = Predictor(predictor.model, card, predictor.device, predictor.digest)
     (plain,) = predict_views(flipped, scored.files[:1], 0, 1, mirror=False)
     (both,) = predict_views(flipped, scored.files[:1], 0, 1, mirror=True)
-    assert both.frames == 2 * plain.frames and not np.array_equal(both.probabilities, plain.probabilities)  # type: ignore[arg-type]
+    assert plain.frames < both.frames <= 2 * plain.frames  # of a short clip, a view may draw a moment twice
+    assert not np.array_equal(both.probabilities, plain.probabilities)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

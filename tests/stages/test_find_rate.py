@@ -49,6 +49,7 @@ def test_smoothing_keeps_a_line_of_equal_losses() -> None:
     assert smooth([2.0] * 30).tolist() == pytest.approx([2.0] * 30)
 
 
+@pytest.mark.usefixtures("real_figures")
 def test_the_command_reports_and_leaves_the_folder_to_a_training(
     make_config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,7 @@ def address(example: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.mark.skipif(os.name == "nt", reason="process groups of POSIX")
+@pytest.mark.usefixtures("real_figures")
 def test_a_person_sees_our_columns_the_description_pictures_pages_and_the_champion(address: str, example: Any) -> None:
     run_id = example.result.run_id
     experiment = connect(example.uri).get_run(run_id).info.experiment_id
