@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ def test_test_clips_are_read_once_and_only_after_the_last_epoch(
     test = {path for path in parts["test"] if "c09" not in path}
     learning, final = read[: fitted_after[0]], read[fitted_after[0] :]
     assert len(test) == 12 and learning and not test & set(learning)
-    assert sorted(path for path in final if path in test) == sorted(test)
+    times = Counter(path for path in final if path in test)
+    assert times.keys() == test and set(times.values()) <= {1, 2}  # once to score, once more to show a mistake
     assert set(final) - test <= set(parts["val"])  # on which the temperature is fitted
 
 

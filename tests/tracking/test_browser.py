@@ -10,9 +10,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.config import TrackingConfig
+from pipeline.report.figures import confusion_figure
 from pipeline.report.html import render
 from pipeline.tracking import view
 from pipeline.tracking.registry import register
@@ -37,7 +39,7 @@ pictures = script()
 
 
 @pytest.fixture(scope="module")
-def address(example: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(example: Any, tmp_path_factory: pytest.TempPathFactory, real_figures: None) -> Iterator[str]:
     """The page on the store of the finished training, which has a page of its own among its artifacts."""
     if pictures.chromium() is None:
         pytest.skip("there is no Chromium on this machine")
@@ -45,6 +47,9 @@ def address(example: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     if not any(item.path.endswith(".html") for item in client.list_artifacts(example.result.run_id, "report")):
         page = render("base.html").replace("<body>", "<body><h1>A page of the report</h1>")
         client.log_text(example.result.run_id, page, "report/index.html")
+    drawn = tmp_path_factory.mktemp("drawn") / "confusion.png"  # the training's has one pixel, see conftest
+    confusion_figure(np.eye(3, dtype=int).tolist(), ["blue", "green", "red"], drawn, "clips")
+    client.log_artifact(example.result.run_id, str(drawn), "report")
     register(store, "seen", example.result.run_id, "champion", {"why": "a test"})
     port = free_port(0)
     command, environment = ui_command(example.uri, port=port)
@@ -54,7 +59,6 @@ def address(example: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.mark.skipif(os.name == "nt", reason="process groups of POSIX")
-@pytest.mark.usefixtures("real_figures")
 def test_a_person_sees_our_columns_the_description_pictures_pages_and_the_champion(address: str, example: Any) -> None:
     run_id = example.result.run_id
     experiment = connect(example.uri).get_run(run_id).info.experiment_id
