@@ -103,7 +103,8 @@ def opened_journal(out: Path, key: Key, fresh: bool = False) -> Iterator[Journal
         with path.open("ab", buffering=0) as file:
             yield Journal(path, key, file, done)
     finally:
-        lock.release()  # its empty file stays: removing it could let two in
+        Path(lock.lock_file).unlink(missing_ok=True)  # held, so whoever opened it before asks again for its name
+        lock.release()
 
 
 def _begin(path: Path, key: Key, fresh: bool) -> int:

@@ -148,7 +148,7 @@ def test_three_kills_lose_no_row(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
-    assert (found["trials"], found["rows"], found["differences"]) == (3, 38, 0) and found["kills"] >= 1
+    assert (found["trials"], found["rows"], found["differences"]) == (3, 38, 0) and found["kills"] >= 3
 
 
 def test_neither_pandas_nor_albumentations_are_loaded_to_classify(

@@ -48,9 +48,11 @@ def test_mirror_images_are_for_models_that_learned_from_them(predictor: Predicto
     config = predictor.card.config
     card = replace(predictor.card, config={**config, "augmentation": {**config["augmentation"], "flip": 0.5}})
     flipped = Predictor(predictor.model, card, predictor.device, predictor.digest)
-    (plain,) = predict_views(flipped, scored.files[:1], 0, 1, mirror=False)
-    (both,) = predict_views(flipped, scored.files[:1], 0, 1, mirror=True)
-    assert plain.frames < both.frames <= 2 * plain.frames  # of a short clip, a view may draw a moment twice
+    # no WebM: it has a random identifier, which would draw other moments each time, and of a short clip some twice
+    one = [file for file in scored.files if file.path.endswith(".avi")][:1]
+    (plain,) = predict_views(flipped, one, 0, 1, mirror=False)
+    (both,) = predict_views(flipped, one, 0, 1, mirror=True)
+    assert both.frames == 2 * plain.frames
     assert not np.array_equal(both.probabilities, plain.probabilities)  # type: ignore[arg-type]
 
 

@@ -14,7 +14,7 @@ from pipeline.video.reader import probe, read_frames
 from pipeline.video.writer import write_video
 
 
-def best(*calls: Callable[[], object], rounds: int = 7) -> list[float]:
+def best(*calls: Callable[[], object], rounds: int = 15) -> list[float]:
     """Least processor time of each, taken in turn: other work on the machine does not count."""
     times = [[0.0] * len(calls) for _ in range(rounds)]
     for row in times:
@@ -67,7 +67,7 @@ def test_sixteen_of_three_hundred(clip: str) -> None:
             index += 1
 
     loop, ours = best(plain, lambda: read_frames(clip, wanted, times))
-    assert ours < loop / 0.7  # measured 0.97 and more by scripts/bench_decode.py
+    assert ours < loop / 0.85
 
 
 def test_distant_frames_are_reached_by_seeking(tmp_path: Path) -> None:
