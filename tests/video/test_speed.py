@@ -15,13 +15,13 @@ from pipeline.video.writer import write_video
 
 
 def best(*calls: Callable[[], object], rounds: int = 15) -> list[float]:
-    """Least processor time of each, taken in turn: other work on the machine does not count."""
+    """Shortest time of each, taken in turn."""
     times = [[0.0] * len(calls) for _ in range(rounds)]
     for row in times:
         for column, call in enumerate(calls):
-            start = time.process_time()
+            start = time.perf_counter()
             call()
-            row[column] = time.process_time() - start
+            row[column] = time.perf_counter() - start
     return np.array(times).min(axis=0).tolist()
 
 
