@@ -83,3 +83,7 @@ class Preempted(KeyboardInterrupt):
 
 class DistributedError(UserError):
     """Several processes that train together do not find each other, or one of them failed."""
+
+
+class ClusterError(UserError):
+    """A Ray cluster that does not answer, cannot be started, or could not do its work."""

@@ -49,9 +49,10 @@ from pipeline.config import (
     TrainingConfig,
     VideoConfig,
 )
-from pipeline.data.batches import Batch, ClipLoader, Request, collate, decoding_pool
+from pipeline.data.batches import Batch, ClipLoader, collate
 from pipeline.data.clips import ClipInputs, Plan
 from pipeline.data.demo import write_demo
+from pipeline.data.stream import Request, decoding_pool
 from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import Classifier, build_classifier
 from pipeline.stages import inside

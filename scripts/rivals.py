@@ -41,10 +41,11 @@ class Rate:
 
 
 def cpu_seconds() -> float:
-    """Of this process and its children that are there now."""
+    """Of this process, of its children that are there, and of those that have ended."""
     me = psutil.Process()
-    times = [me.cpu_times(), *(child.cpu_times() for child in me.children(recursive=True))]
-    return sum(one.user + one.system for one in times)
+    own = me.cpu_times()
+    times = [own, *(child.cpu_times() for child in me.children(recursive=True))]
+    return sum(one.user + one.system for one in times) + own.children_user + own.children_system
 
 
 def timed(work: Iterator[object], warm: int) -> Rate:
@@ -52,12 +53,8 @@ def timed(work: Iterator[object], warm: int) -> Rate:
     for _ in range(warm):
         next(work)
     began, before = time.perf_counter(), cpu_seconds()
-    clips, counted, used = 0, 0, 0.0
-    for _ in work:
-        clips += 1
-        if clips % 4 == 0 or clips < 4:  # before the decoding processes end with the work
-            counted, used = clips, cpu_seconds() - before
-    return Rate(clips / (time.perf_counter() - began), used / max(counted, 1))
+    clips = sum(1 for _ in work)
+    return Rate(clips / (time.perf_counter() - began), (cpu_seconds() - before) / clips)
 
 
 def plain_answer(predictor: Predictor) -> Answer:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse.typing import PositiveInt
 
 from pipeline.addresses import shown
 from pipeline.cli.shared import add_model, add_reading, command_parser
-from pipeline.config import DataConfig, FetchConfig, LimitsConfig, TrackingConfig
+from pipeline.config import DataConfig, FetchConfig, LimitsConfig, RayConfig, TrackingConfig
 from pipeline.errors import ConfigError
 from pipeline.options import Parser, add_json, guarded, print_result
+
+if TYPE_CHECKING:
+    from pipeline.stages.predict import Predictor
 
 SPLITTING = ("val", "test", "split_seed", "allow_leak", "folds", "fold")
 """Options of the data that say who learns from it."""
@@ -94,7 +100,8 @@ def classify_command(given: list[str]) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--out", type=Path | None, default=None,
-        help="table: .csv, .jsonl or .parquet; the same command goes on with an interrupted one. Unset: stdout",
+        help="table: .csv, .jsonl, .parquet, or without a suffix a folder of Parquet parts, written as they fill; the "
+        "same command goes on with an interrupted one. Unset: stdout",
     )  # fmt: skip
     parser.add_argument(
         "--html", type=Path | None, default=None,
@@ -107,8 +114,9 @@ def classify_command(given: list[str]) -> None:
     )  # fmt: skip
     parser.add_argument("--top_k", type=PositiveInt, default=5, help="classes named per file")
     parser.add_argument(
-        "--engine", choices=["torch", "onnx"], default="torch",
-        help="what runs the network; onnx: ONNX Runtime, on a MODEL or a folder that export wrote, see docs/export.md",
+        "--engine", choices=["torch", "onnx", "ray"], default="torch",
+        help="what runs the network; onnx: ONNX Runtime, on a MODEL or a folder that export wrote, see docs/export.md; "
+        "ray: a Ray cluster, see docs/scale.md",
     )  # fmt: skip
     parser.add_argument(
         "--track", action="store_true",
@@ -116,22 +124,43 @@ def classify_command(given: list[str]) -> None:
     )  # fmt: skip
     add_reading(parser, "accept")
     parser.add_class_arguments(FetchConfig, "fetch")
+    parser.add_class_arguments(RayConfig, "ray")
     add_json(parser)
     options = guarded(parser, given)
-    from pipeline.data.policy import Policy
-    from pipeline.stages.classify import Classified, classify
-    from pipeline.stages.models import load_model
-    from pipeline.stages.reports import classify_text
+    with _answering(options) as predictor:
+        _classify(predictor, options)
 
+
+@contextmanager
+def _answering(options: Any) -> Iterator[Predictor]:
+    """The model, on the engine that was asked for."""
+    if options.engine != "ray" and RayConfig(**vars(options.ray)) != RayConfig():
+        raise ConfigError(f"--ray options are for --engine ray; the engine is {options.engine}")
     tracking = TrackingConfig(uri=options.uri)
     if options.engine == "onnx":
         if options.precision != "fp32":
             raise ConfigError("the exported graphs compute in fp32; leave out --precision or --engine onnx")
         from pipeline.stages.export.predictor import load_onnx
 
-        predictor = load_onnx(options.MODEL, options.device, tracking)
+        yield load_onnx(options.MODEL, options.device, tracking)
+    elif options.engine == "ray":
+        from pipeline.stages.scale.predictor import ray_predictor
+
+        config = RayConfig(**vars(options.ray))
+        with ray_predictor(options.MODEL, config, options.device, tracking, options.precision) as predictor:
+            yield predictor
     else:
-        predictor = load_model(options.MODEL, options.device, tracking, options.precision)
+        from pipeline.stages.models import load_model
+
+        yield load_model(options.MODEL, options.device, tracking, options.precision)
+
+
+def _classify(predictor: Predictor, options: Any) -> None:
+    """Call, print."""
+    from pipeline.data.policy import Policy
+    from pipeline.stages.classify import Classified, classify
+    from pipeline.stages.reports import classify_text
+
     policy = Policy(LimitsConfig(**vars(options.limits)), options.video.partial)
 
     def work() -> Classified:

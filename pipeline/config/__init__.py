@@ -21,6 +21,7 @@ from pipeline.config.data import (
 )
 from pipeline.config.fetch import FetchConfig
 from pipeline.config.model import RECURRENT_OPTIONS, EncoderConfig, RecurrentConfig
+from pipeline.config.ray import RayConfig
 from pipeline.config.streams import EventsConfig, TimelineConfig, WatchConfig
 from pipeline.config.training import TrackingConfig, TrainingConfig
 from pipeline.config.types import NonNegativeInt
@@ -37,6 +38,7 @@ __all__ = [
     "FetchConfig",
     "FlowConfig",
     "LimitsConfig",
+    "RayConfig",
     "RecurrentConfig",
     "Task",
     "TimelineConfig",

@@ -1,15 +1,10 @@
-"""From clips to batches: decoding ahead in worker processes, padding, and lengths.
-
-Each request carries the seed of its random view, so neither the number of workers nor the order of arrival changes
-a number.
-"""
+"""From clips to batches: padding, and lengths."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -17,28 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.addresses import is_address, shown
-from pipeline.config import FetchConfig
+from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import Plan
-from pipeline.data.loading import ClipFile, LoadedClip, load_file, load_path
-from pipeline.data.pool import Lost, Pool
+from pipeline.data.pool import Pool
+from pipeline.data.stream import Request, load_requests
 from pipeline.data.targets import UNLABELLED, ClipTarget, target_at
 from pipeline.errors import VideoError
-
-__all__ = [
-    "Batch",
-    "ClipFile",
-    "ClipLoader",
-    "LoadedClip",
-    "Request",
-    "collate",
-    "decoding_pool",
-    "stream_clips",
-    "view_seed",
-]
-
-Request = tuple[int, int | None]
-"""Which file, by its position, and the seed of its random view; None: the evaluation view."""
 
 
 @dataclass
@@ -65,16 +44,6 @@ class Batch:
         """The same batch on a device; frames travel as uint8 and are normalised there."""
         moved = {name: x.to(device, non_blocking=True) for name, x in self.inputs.items()}
         return replace(self, inputs=moved, targets=self.targets.to(device, non_blocking=True))
-
-
-def view_seed(*parts: int) -> int:
-    """One seed from several numbers; changing any of them gives another."""
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])
-
-
-def decoding_pool(plan: Plan, workers: int) -> Pool:
-    """Processes that keep to a plan's limits."""
-    return Pool(workers, plan.limits.seconds, plan.limits.memory)
 
 
 class ClipLoader:
@@ -107,7 +76,7 @@ class ClipLoader:
         While one batch is computed on, the next two are decoded. A new pass ends one that was not read to its end.
         """
         ahead = 2 * self._batch_size + self.pool.workers
-        with closing(_load(self.pool, self._files, self._plan, requests, ahead, self._lost)) as loaded:
+        with closing(load_requests(self.pool, self._files, self._plan, requests, ahead, self._lost)) as loaded:
             for size in _sizes(len(requests), self._batch_size) if sizes is None else sizes:
                 items = list(islice(loaded, size))
                 clips = [(item.clip, self._files[item.index].target) for item in items if item.clip is not None]
@@ -119,68 +88,6 @@ class ClipLoader:
 
 def _sizes(count: int, batch_size: int) -> list[int]:
     return [min(batch_size, count - start) for start in range(0, count, batch_size)]
-
-
-def stream_clips(
-    files: Sequence[ClipFile],
-    plan: Plan,
-    workers: int,
-    requests: Sequence[Request] | None = None,
-    fetch: FetchConfig | None = None,
-) -> Iterator[LoadedClip]:
-    """Clips one by one in the order of `requests`, decoded ahead by `workers` processes.
-
-    Without `requests`: the evaluation view of each file, once; then files may lie elsewhere, and `fetch` says what
-    fetching them may cost.
-    """
-    if requests is None and any(is_address(file.path) for file in files):
-        yield from _stream_fetched([file.path for file in files], plan, workers, fetch or FetchConfig())
-        return
-    wanted = [(index, None) for index in range(len(files))] if requests is None else requests
-    with decoding_pool(plan, workers) as pool, closing(_load(pool, files, plan, wanted)) as loaded:
-        yield from loaded
-
-
-def _stream_fetched(paths: list[str], plan: Plan, workers: int, fetch: FetchConfig) -> Iterator[LoadedClip]:
-    """Whole files, each brought to this machine before it is decoded."""
-    from pipeline.data.remote.fetcher import run_fetched
-
-    with (
-        decoding_pool(plan, workers) as pool,
-        closing(run_fetched(pool, partial(load_path, plan), paths, fetch)) as all_,
-    ):
-        for index, result in enumerate(all_):
-            if isinstance(result, Lost):
-                result = LoadedClip(index, None, VideoError(shown(paths[index]), result.reason, result.detail))
-            elif result.error is not None:
-                result = replace(
-                    result, error=VideoError(shown(paths[index]), result.error.reason, result.error.detail)
-                )
-            yield replace(result, index=index)
-
-
-def _load(
-    pool: Pool,
-    files: Sequence[ClipFile],
-    plan: Plan,
-    requests: Sequence[Request],
-    ahead: int | None = None,
-    lost: dict[int, VideoError] | None = None,
-) -> Generator[LoadedClip, None, None]:
-    """The requests in order; `lost` names the files that are not read, and those that cost a worker are added."""
-    lost = {} if lost is None else lost
-    known = dict(lost)
-    items = [(index, files[index], view) for index, view in requests if index not in known]
-    with closing(pool.run(partial(load_file, plan), items, ahead)) as results:
-        for index, _ in requests:
-            if index in known:
-                yield LoadedClip(index, None, known[index])
-                continue
-            result = next(results)
-            if isinstance(result, Lost):
-                lost[index] = VideoError(files[index].path, result.reason, result.detail)
-                result = LoadedClip(index, None, lost[index])
-            yield result
 
 
 def collate(

@@ -17,6 +17,7 @@ from pipeline.addresses import shown
 from pipeline.config import FetchConfig
 from pipeline.data.policy import Policy
 from pipeline.errors import DataError
+from pipeline.report.parts import Parts, is_parts
 from pipeline.report.tables import FLAT, TASK_COLUMNS, check_page, check_suffix, write_flat, write_results
 from pipeline.stages.distributed import alone
 from pipeline.stages.find import find_files
@@ -86,8 +87,9 @@ def classify(
         predictor: the model.
         sources: files, folders (searched to any depth), globs, list files (one path a line), folders of images; files
             elsewhere (http://, https://), and objects, prefixes and globs in object storage (s3://, gs://).
-        out: table to write: .csv, .jsonl or .parquet; of a task with an answer for each moment, NAME.segments.csv or
-            NAME.values.csv beside it. Where an interrupted run left its journal there, this one goes on with it.
+        out: table to write: .csv, .jsonl, .parquet, or without a suffix a folder of Parquet parts; of a task with an
+            answer for each moment, NAME.segments.csv or NAME.values.csv beside it. Where an interrupted run left its
+            journal there, this one goes on with it.
         top_k: classes named per row, where each has one label.
         workers: decoding processes.
         policy: what a file may cost, and whether a damaged one is labelled; None: as `Predictor.predict`.
@@ -99,12 +101,13 @@ def classify(
     Raises:
         ConfigError: a package for one of the sources is missing.
         DistributedError: several processes were started.
-        DataError: an input does not exist, holds no video, or nothing could be classified.
+        DataError: an input does not exist, holds no video, or nothing could be classified; a folder `out` holds
+            something else.
         UserError: another run writes `out`, or an interrupted one did other work there.
         KeyboardInterrupt: it was interrupted; `out` holds the rows so far, and the same call goes on.
     """
     alone("classify")
-    if out is not None:
+    if out is not None and not is_parts(out):
         check_suffix(out)
     if html is not None:
         check_page(html)
@@ -118,7 +121,7 @@ def classify(
         job.page(table, html)
     else:
         with opened_journal(Path(out), job.key(), fresh) as journal:
-            flat = _write(job, journal, tally, out)
+            flat = _write(job, journal, tally, out, fresh)
             job.page(journal.rows(), html)
             table = list(journal.rows()) if keep else []
             journal.remove()
@@ -168,27 +171,38 @@ class _Job:
         }
 
 
-def _write(job: _Job, journal: Journal, tally: _Tally, out: str | Path) -> str | None:
+def _write(job: _Job, journal: Journal, tally: _Tally, out: str | Path, fresh: bool) -> str | None:
     """The rows that the journal lacks, then the table; also of an interrupted run. Returns where the flat one is."""
+    columns = TASK_COLUMNS[job.predictor.task]
+    parts = Parts(Path(out), columns, journal.done == 0, fresh) if is_parts(out) else None
     for row in journal.rows():
-        tally.add(row)
+        _count(row, tally, parts)
     if journal.done:
         say(f"going on after {journal.done} of {len(job.paths)} files")
     try:
         for row in job.rows(journal.done):
             journal.append(row)
-            tally.add(row)
+            _count(row, tally, parts)
     except KeyboardInterrupt:
-        _write_tables(journal, job.predictor.task, out)
+        _write_tables(journal, columns, out, parts)
         say(f"{out} holds the first {journal.done} of {len(job.paths)} rows; the same command goes on from there")
         raise
-    return _write_tables(journal, job.predictor.task, out)
+    return _write_tables(journal, columns, out, parts)
 
 
-def _write_tables(journal: Journal, task: str, out: str | Path) -> str | None:
+def _count(row: Row, tally: _Tally, parts: Parts | None) -> None:
+    tally.add(row)
+    if parts is not None:
+        parts.add(row)
+
+
+def _write_tables(journal: Journal, columns: Sequence[str], out: str | Path, parts: Parts | None) -> str | None:
     """The table of what the journal holds, and the flat one where the task has one: returns where that is."""
-    columns, flat = TASK_COLUMNS[task], None
-    write_results(journal.rows(), out, columns)
+    flat = None
+    if parts is None:
+        write_results(journal.rows(), out, columns)
+    else:
+        parts.finish()
     for column in set(columns) & set(FLAT):
         flat = str(write_flat(journal.rows(), column, out))
     return flat

@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.batches import decoding_pool
 from pipeline.data.catalog import Policy
 from pipeline.data.pool import Lost
 from pipeline.data.shown import ShownClip, load_shown
+from pipeline.data.stream import decoding_pool
 from pipeline.disk import refusal
 from pipeline.errors import ConfigError, DataError, VideoError
 from pipeline.report.explanation import Explanation

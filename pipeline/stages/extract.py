@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.data.batches import ClipFile, Request, stream_clips, view_seed
+from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import Plan
 from pipeline.data.features import LIMIT, FeatureStore, feature_key
+from pipeline.data.stream import Request, stream_clips, view_seed
 from pipeline.errors import DataError
 from pipeline.model.classifier import Classifier
 from pipeline.model.weights import weights_digest

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from pipeline.config import Config
 from pipeline.data.arrays import write_arrays
-from pipeline.data.batches import ClipFile
 from pipeline.data.catalog import Policy
+from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import Plan
 from pipeline.data.features import FeatureStore, feature_key
 from pipeline.errors import ConfigError, DataError

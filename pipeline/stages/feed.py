@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from pipeline.config import Config
-from pipeline.data.batches import ClipFile
+from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import Plan
 from pipeline.data.features import FeatureStore
 from pipeline.errors import DataError

@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.config import Config, flatten
-from pipeline.data.batches import Batch, view_seed
+from pipeline.data.batches import Batch
 from pipeline.data.catalog import Policy
+from pipeline.data.stream import view_seed
 from pipeline.errors import DataError
 from pipeline.model.classifier import build_classifier
 from pipeline.model.losses import known

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from pipeline.config import Config
-from pipeline.data.batches import Batch, view_seed
+from pipeline.data.batches import Batch
+from pipeline.data.stream import view_seed
 from pipeline.errors import CheckpointError, DataError, VideoError
 from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import Classifier

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import FlowConfig, VideoConfig
-from pipeline.data.batches import stream_clips
 from pipeline.data.clips import Plan
+from pipeline.data.stream import stream_clips
 from pipeline.stages.devices import choose_workers
 from pipeline.stages.scoring import Scored
 

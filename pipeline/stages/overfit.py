@@ -11,7 +11,8 @@ from dataclasses import replace
 import torch
 
 from pipeline.config import Config
-from pipeline.data.batches import Batch, view_seed
+from pipeline.data.batches import Batch
+from pipeline.data.stream import view_seed
 from pipeline.errors import DataError
 from pipeline.model.classifier import Classifier
 from pipeline.model.losses import known

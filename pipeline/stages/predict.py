@@ -7,7 +7,7 @@ CPU a clip's numbers are the same bits whatever else is being classified, and ev
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,9 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.config import FetchConfig
-from pipeline.data.batches import ClipFile, LoadedClip, stream_clips
+from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import ClipInputs, Plan
+from pipeline.data.loading import LoadedClip
 from pipeline.data.policy import Policy
+from pipeline.data.stream import stream_clips
 from pipeline.errors import VideoError
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import Card
@@ -120,13 +122,22 @@ class Predictor:
         items = [file if isinstance(file, ClipFile) else ClipFile(str(file)) for file in files]
         if not items:
             return
+        clips = stream_clips(items, self.reading(policy), choose_workers(workers), fetch=fetch)
+        yield from self.answers(clips, items, shuffle)
+
+    def reading(self, policy: Policy | None) -> Plan:
+        """How files are read under a policy, see `predict`."""
         policy = policy or Policy(self.plan.limits, "accept")
-        plan = replace(self.plan, limits=policy.limits, video=replace(self.plan.video, partial=policy.partial))
-        clips = stream_clips(items, plan, choose_workers(workers), fetch=fetch)
+        return replace(self.plan, limits=policy.limits, video=replace(self.plan.video, partial=policy.partial))
+
+    def answers(
+        self, clips: Iterable[LoadedClip], files: Sequence[ClipFile], shuffle: bool = False
+    ) -> Iterator[Prediction]:
+        """The part of `predict` that comes after decoding: `files` are those that the clips' `index` counts."""
         if shuffle:
-            clips = (_shuffled(loaded, items[loaded.index].digest) for loaded in clips)
+            clips = (_shuffled(loaded, files[loaded.index].digest) for loaded in clips)
         for one in answer_all(self.engine, clips):
-            yield self._prediction(one, items[one.loaded.index], shuffle)
+            yield self._prediction(one, files[one.loaded.index], shuffle)
 
     def _prediction(self, one: Answered, file: ClipFile, shuffle: bool) -> Prediction:
         """What became of one file; of a shuffled clip in the order of time again."""

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.batches import decoding_pool
 from pipeline.data.clip_file import ClipFile
 from pipeline.data.corruptions import CORRUPTIONS, write_corrupted
 from pipeline.data.pool import Lost
+from pipeline.data.stream import decoding_pool
 from pipeline.data.targets import target_at
 from pipeline.errors import DataError
 from pipeline.report.tracks import Track

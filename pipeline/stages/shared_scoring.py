@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.batches import ClipFile
+from pipeline.data.clip_file import ClipFile
 from pipeline.errors import Reason, VideoError
 from pipeline.stages.distributed import gather, mine, place
 from pipeline.stages.predict import Prediction, Predictor

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import TrainingConfig, VideoConfig
-from pipeline.data.batches import Batch, ClipFile, ClipLoader, Request, collate, decoding_pool, view_seed
+from pipeline.data.batches import Batch, ClipLoader, collate
+from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import Plan, moments
 from pipeline.data.features import FeatureStore, feature_key
 from pipeline.data.pool import Pool
+from pipeline.data.stream import Request, decoding_pool, view_seed
 from pipeline.data.targets import Target, class_of, target_at
 
 ALL = slice(None)

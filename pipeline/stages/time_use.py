@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.batches import stream_clips
+from pipeline.data.stream import stream_clips
 from pipeline.errors import UserError
 from pipeline.model import checkpoint
 from pipeline.report.time_text import FROZEN, PLAIN, POOLING, REVERSED, SHUFFLED, verdict

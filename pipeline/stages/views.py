@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.config import AugmentationConfig
-from pipeline.data.batches import ClipFile, Request, stream_clips, view_seed
+from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import Plan
+from pipeline.data.stream import Request, stream_clips, view_seed
 from pipeline.errors import ConfigError
 from pipeline.model import checkpoint
 from pipeline.stages.devices import choose_workers

@@ -27,8 +27,8 @@ from real import memory
 import pipeline
 from pipeline.config import Config, to_dict
 from pipeline.data.arrays import Arrays
-from pipeline.data.batches import ClipFile
 from pipeline.data.catalog import Policy
+from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import ClipInputs, Plan
 from pipeline.data.features import FeatureStore
 from pipeline.errors import DataError

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from pipeline.config import Config
-from pipeline.data.batches import ClipFile, ClipLoader, decoding_pool
+from pipeline.data.batches import ClipLoader
+from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import Plan
+from pipeline.data.stream import decoding_pool
 from pipeline.model.classifier import build_classifier
 from pipeline.video.reader import probe
 from pipeline.video.writer import write_video

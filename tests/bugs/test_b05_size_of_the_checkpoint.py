@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from pipeline.config import Config
-from pipeline.data.batches import collate, stream_clips
+from pipeline.data.batches import collate
 from pipeline.data.clips import Plan, load_clip
+from pipeline.data.stream import stream_clips
 from pipeline.stages import predict
 from pipeline.stages.classify import classify
 from pipeline.stages.models import load_model

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.config import AugmentationConfig, Config
-from pipeline.data.batches import ClipFile
+from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import Plan
 from pipeline.stages.extract import training_views
 from pipeline.stages.sources import FileSource

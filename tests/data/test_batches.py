@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import FlowConfig, LimitsConfig, VideoConfig
-from pipeline.data.batches import ClipFile, ClipLoader, collate, decoding_pool, stream_clips, view_seed
+from pipeline.data.batches import ClipLoader, collate
+from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import Plan
+from pipeline.data.stream import decoding_pool, stream_clips, view_seed
 from pipeline.errors import Reason, VideoError
 from pipeline.video.reader import probe
 from tests.hostile import hostile_environment

@@ -11,9 +11,11 @@ import psutil
 import pytest
 
 from pipeline.config import AugmentationConfig, FlowConfig, VideoConfig
-from pipeline.data.batches import ClipFile, ClipLoader, decoding_pool, view_seed
+from pipeline.data.batches import ClipLoader
+from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import Plan
 from pipeline.data.pool import _Crew
+from pipeline.data.stream import decoding_pool, view_seed
 from pipeline.video.reader import probe
 
 EPOCHS, CLIPS, WORKERS = 20, 12, 2

@@ -17,8 +17,9 @@ import torch
 
 from pipeline.cli import main
 from pipeline.config import Config, FlowConfig, RecurrentConfig, VideoConfig, to_dict
-from pipeline.data.batches import ClipFile, stream_clips
+from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import ClipInputs
+from pipeline.data.stream import stream_clips
 from pipeline.errors import CheckpointError, ConfigError, DataError, ExportError
 from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import build_classifier

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.config import Config, to_dict
-from pipeline.data.batches import ClipFile
+from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import Plan, load_clip
 from pipeline.data.features import FeatureStore, feature_key
 from pipeline.errors import DataError

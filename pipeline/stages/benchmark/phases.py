@@ -20,11 +20,12 @@ import psutil
 import torch
 
 from pipeline.config import Config, TrackingConfig
-from pipeline.data.batches import Batch, Request, decoding_pool, stream_clips, view_seed
+from pipeline.data.batches import Batch
 from pipeline.data.clips import ClipInputs, Plan
 from pipeline.data.features import FeatureStore, feature_key
 from pipeline.data.loading import time_file
 from pipeline.data.pool import Lost
+from pipeline.data.stream import Request, decoding_pool, stream_clips, view_seed
 from pipeline.errors import DataError
 from pipeline.model.classifier import Classifier
 from pipeline.model.losses import known

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from pipeline.data import layouts
-from pipeline.data.batches import ClipFile, stream_clips
+from pipeline.data.clip_file import ClipFile
+from pipeline.data.stream import stream_clips
 from pipeline.disk import refusal, sync
 from pipeline.errors import DataError, ExportError, UserError
 from pipeline.model.checkpoint import config_of

@@ -12,10 +12,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.config import DataConfig, EventsConfig
-from pipeline.data.batches import ClipFile, stream_clips
 from pipeline.data.catalog import Policy
+from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import Plan
 from pipeline.data.moments import streaming, usual_sampling
+from pipeline.data.stream import stream_clips
 from pipeline.data.targets import target_at
 from pipeline.errors import ConfigError, DataError
 from pipeline.model import checkpoint

@@ -1,0 +1,1 @@
+"""Classification beyond one machine, on Ray Data: `--engine ray`."""
