@@ -6,12 +6,13 @@
 
 Each node is a Ray node on loopback whose processes are bound to a core of their own; so is what they are compared with:
 `classify` of one machine, in a process bound to one core, and to two. Clips and model are those of bench_classify.py.
-Rates are clips per second after the first `WARM` of a run, which start the processes; the runs take turns.
+Each process answers to `FEW` clips and then to all: the difference in time is that of the others, without what starts
+once a job. The runs take turns.
 
 scaling    two nodes over one; 2 would be perfect
 local      two cores over one without Ray
 vs_local   two nodes over two cores without Ray
-start      seconds from the command's start to the first answer, two nodes, the cluster being there
+start      seconds that FEW clips take on two nodes, less what they take there once everything runs
 """
 
 from __future__ import annotations
@@ -33,32 +34,31 @@ from kill_ray import LOOPBACK, QUIET
 
 from pipeline.config import Config, EncoderConfig, RecurrentConfig
 
-WARM = 32
+FEW = 16
 
 WORK = """
 import json, os, sys, time
-began = time.perf_counter()
-cores, address, warm, model, *paths = json.loads(sys.argv[1])
+cores, address, few, model, *paths = json.loads(sys.argv[1])
 if cores:
     os.sched_setaffinity(0, cores)
 if address:
     from pipeline.config import RayConfig
     from pipeline.stages.scale.predictor import ray_predictor
-    opened = ray_predictor(model, RayConfig(address, files=16))
+    opened = ray_predictor(model, RayConfig(address, files=8))
 else:
     from contextlib import nullcontext
     from pipeline.stages.predict import load_predictor
     opened = nullcontext(load_predictor(model, "cpu"))
 with opened as predictor:
-    for number, one in enumerate(predictor.predict(paths, -1)):
-        if one.error is not None:
-            raise one.error
-        if number == 0:
-            start = time.perf_counter() - began
-        if number == warm - 1:
-            warmed = time.perf_counter()
-    rate = (len(paths) - warm) / (time.perf_counter() - warmed)
-print(json.dumps([rate, start]))
+    seconds = []
+    for some in (paths[:few], paths):
+        began = time.perf_counter()
+        for one in predictor.predict(some, -1):
+            if one.error is not None:
+                raise one.error
+        seconds.append(time.perf_counter() - began)
+rate = (len(paths) - few) / (seconds[1] - seconds[0])
+print(json.dumps([rate, seconds[0] - few / rate]))
 """
 
 
@@ -91,8 +91,8 @@ def bind(pid: int, core: int) -> None:
 
 
 def run(cores: list[int] | None, address: str | None, model: Path, paths: list[str]) -> list[float]:
-    """Clips per second, and seconds to the first answer, of a process of its own."""
-    given = json.dumps([cores, address, min(WARM, len(paths) // 2), str(model), *paths])
+    """Clips per second, and seconds to start, of a process of its own."""
+    given = json.dumps([cores, address, FEW, str(model), *paths])
     done = subprocess.run([sys.executable, "-c", WORK, given], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])

@@ -83,10 +83,8 @@ def _connect(ray: Any, address: str, folder: str | None) -> None:
             _knock(ray, address)
             ray.init(address, **quiet)
         else:
-            ray.init(
-                address, num_cpus=usable_cores(), include_dashboard=False, _node_ip_address=LOOPBACK, _temp_dir=folder,
-                **quiet,
-            )  # fmt: skip
+            with _on_loopback():
+                ray.init(address, num_cpus=usable_cores(), include_dashboard=False, _temp_dir=folder, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if folder is None:
@@ -94,6 +92,19 @@ def _connect(ray: Any, address: str, folder: str | None) -> None:
         raise ClusterError(f"no Ray cluster can be started on this machine: {first}") from error
     for name in ("ray.data", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Ray listens on all interfaces on Linux; elsewhere a cluster of one machine keeps to loopback, and here too."""
+    from ray._private import ray_constants
+
+    kept = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = kept
 
 
 def _knock(ray: Any, address: str) -> None:
