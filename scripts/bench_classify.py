@@ -107,8 +107,10 @@ def throughput(paths: list[str], predictor: Predictor, repeats: int) -> dict[str
     for _ in range(repeats):
         found.setdefault("ours", []).append(timed(predictor.predict(paths, -1), warm))
         found.setdefault("loop", []).append(timed(loop(few, predictor, plain), 1))
-        bare = 1 / (1 / decode_limit(paths, wanted, video.size) + 1 / forward_limit(predictor, len(paths)))
-        found.setdefault("limit", []).append(Rate(bare, float("nan")))
+        bare = decode_limit(paths, wanted, video.size), forward_limit(predictor, len(paths))
+        limits = {"limit": 1 / sum(1 / rate for rate in bare), "bare decoding": bare[0], "bare model": bare[1]}
+        for name, rate in limits.items():
+            found.setdefault(name, []).append(Rate(rate, float("nan")))
         for name, answer in others.items():
             found.setdefault(name, []).append(timed(map(answer, few), 1))
     return found
@@ -191,8 +193,9 @@ def bench(quick: bool) -> dict[str, float]:
         predictor, paths = save_model(folder / "model", config), write_clips(folder, count)
         check_answers(paths, predictor)
         for way, rates in throughput(paths, predictor, repeats).items():
+            way = way.replace(" ", "_")
             found[f"{way}_clips_per_second"] = statistics.median(rate.clips for rate in rates)
-            if way != "limit":
+            if not np.isnan(rates[0].cpu):
                 found[f"{way}_cpu_seconds"] = statistics.median(rate.cpu for rate in rates)
         found["vs_loop"] = found["ours_clips_per_second"] / found["loop_clips_per_second"]
         found["vs_limit"] = found["ours_clips_per_second"] / found["limit_clips_per_second"]
