@@ -10,7 +10,7 @@ examined by a first, short training, which also makes the SQLite store: that is 
 
 overhead        median time with tracking over median time without, less 1; everything counts: importing MLflow, making
                 the run, a record per epoch, the artifacts, waiting for the last request
-artifact_ratio  bytes of all artifacts of the run, over those of its checkpoint
+artifact_ratio  bytes of all artifacts of the run, over those of its checkpoint's folder
 spread          of the times without tracking: largest less smallest, over their median
 """
 
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.demo import write_demo
-from pipeline.tracking.store import CHECKPOINT_FOLDER, connect
+from pipeline.tracking.store import connect
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,13 +52,30 @@ def train(place: Path, name: str, *options: str) -> float:
 
 
 def artifacts(place: Path, name: str) -> tuple[int, int]:
-    """Bytes of all artifacts of the run of a training, and of its checkpoint."""
+    """Bytes of all that the run of a training keeps, its LoggedModel included, and of the checkpoint itself."""
     run_id = json.loads((place / name / "result.json").read_text())["run_id"]
     client = connect(f"sqlite:///{place}/mlflow.db", create=False)
-    with tempfile.TemporaryDirectory() as copy:
-        root = Path(client.download_artifacts(run_id, "", copy))
-        sizes = {path.relative_to(root): path.stat().st_size for path in root.rglob("*") if path.is_file()}
-    return sum(sizes.values()), sum(size for path, size in sizes.items() if path.parts[0] == CHECKPOINT_FOLDER)
+    run = client.get_run(run_id)
+    models = [client.get_logged_model(output.model_id) for output in run.outputs.model_outputs]
+    kept = [local(run.info.artifact_uri), *(local(model.artifact_location) for model in models)]
+    return sum(map(size, kept)), size(place / name / "best")
+
+
+def local(uri: str) -> Path:
+    """The folder of a file: URI or a path."""
+    return Path(uri.removeprefix("file://"))
+
+
+def size(folder: Path) -> int:
+    """Bytes of its files.
+
+    Raises:
+        RuntimeError: it has none: then nothing was kept where this looks.
+    """
+    found = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if not found:
+        raise RuntimeError(f"{folder}: no files")
+    return found
 
 
 def measured(place: Path, turns: int, groups: int, options: Sequence[str]) -> dict[str, Any]:

@@ -109,7 +109,8 @@ def load_clip(
     inputs: dict[str, NDArray[np.generic]] = {}
     if "rgb" in names:
         with _noted(spent, "transform"):
-            rgb = transform_clip(frames[now], plan.video.size, plan.video.fit, augmentation, draw)
+            alone = len(now) == len(frames)  # no other stream wants frames: these are all, and need not be copied
+            rgb = transform_clip(frames if alone else frames[now], plan.video.size, plan.video.fit, augmentation, draw)
             inputs["rgb"] = channels_first(rgb)
     still = _geometry_only(augmentation)
     if "difference" in names:

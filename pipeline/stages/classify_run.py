@@ -20,7 +20,6 @@ from pipeline.report.tables import FLAT, TASK_COLUMNS, csv_table, write_flat, wr
 from pipeline.stages.classify import Classified
 from pipeline.stages.predict import Predictor
 from pipeline.stages.progress import say
-from pipeline.stages.record import attempt
 from pipeline.stages.reference import answers, drifts
 from pipeline.tracking.datasets import DataInput, record_inputs
 from pipeline.tracking.environment import record_environment
@@ -69,7 +68,7 @@ def classify_tracked(
     except BaseException as error:
         end_early(run, error)
         raise
-    attempt(lambda: run.finish("FINISHED"))
+    run.finish("FINISHED")
     return result
 
 
@@ -87,17 +86,17 @@ def _record(run: Run, result: Classified, predictor: Predictor, source: str, sec
     paths = [str(row["path"]) for row in result.table]
     profile = {"files": result.rows, "ok": result.ok, "failed": result.failed, "reasons": result.reasons}
     data = DataInput(Path(source).name or source, inputs_digest(paths), "classify", source, profile)
-    attempt(lambda: record_inputs(run, [data]))
-    attempt(lambda: run.tags({"inputs.digest": data.digest}))
-    attempt(lambda: run.metrics(_numbers(result, seconds) | drift_metrics(parts), 0))
+    record_inputs(run, [data])
+    run.tags({"inputs.digest": data.digest})
+    run.metrics(_numbers(result, seconds) | drift_metrics(parts), 0)
     for text in warnings_of(parts):
         say(f"warning: {text}")
     if drifted := warnings_of(parts):
-        attempt(lambda: run.tags({"warning.drift": "; ".join(drifted)}))
+        run.tags({"warning.drift": "; ".join(drifted)})
     with tempfile.TemporaryDirectory() as place:
         _write(Path(place), result, predictor, parts)
-        attempt(lambda: run.artifact(place, "report"))
-    attempt(lambda: run.note(_note(result, seconds, parts)))
+        run.artifact(place, "report")
+    run.note(_note(result, seconds, parts))
 
 
 def _numbers(result: Classified, seconds: float) -> dict[str, float]:

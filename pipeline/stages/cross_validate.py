@@ -30,7 +30,6 @@ from pipeline.stages.evaluate import Scored, identities, pool, score
 from pipeline.stages.ingest import Ingested, clip_names, ingest
 from pipeline.stages.predict import Predictor
 from pipeline.stages.progress import say
-from pipeline.stages.record import attempt
 from pipeline.stages.resume import NAME as RESUME
 from pipeline.stages.rows import result_row
 from pipeline.stages.run_folder import FOLDS, RESULT, differences, locked, make_folder, recorded, rooted
@@ -110,7 +109,7 @@ def cross_validate(
         except BaseException as error:
             end_early(run, error)
             raise
-        attempt(lambda: run.finish("FINISHED"))
+        run.finish("FINISHED")
     return result
 
 
@@ -175,7 +174,7 @@ def _run(
         say(f"fold {number} of {len(configs)}, {tested} clips are tested" + (": trained before" if before else ""))
         one = before or train(fold, folder / f"fold-{number}", parent=run.run_id)
         scores = {f"fold/{key}": one.test[key] for key in JUDGED[config.task].scores if one.test[key] is not None}
-        attempt(lambda scores=scores, number=number: run.metrics(scores, step=number))  # type: ignore[misc]
+        run.metrics(scores, step=number)
         trained.append(one)
     say("pooling: every clip, by the model that never saw its group")
     pooled = _pool(config, trained, folder / "report", data, folds)
@@ -250,5 +249,5 @@ def _publish(run: Run, report: Path, folds: list[dict[str, Any]], pooled: dict[s
     for key, (mean, deviation) in spread(folds).items():
         numbers |= {f"folds/{key}_mean": mean}
         numbers |= {} if deviation is None else {f"folds/{key}_deviation": deviation}
-    attempt(lambda: run.metrics(numbers, step=0))
-    attempt(lambda: run.artifact(report, "report"))
+    run.metrics(numbers, step=0)
+    run.artifact(report, "report")

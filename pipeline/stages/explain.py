@@ -6,7 +6,7 @@ import difflib
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ def asked(predictor: Predictor, label: str | None = None, moment: float | None =
 
 def read(predictor: Predictor, paths: Sequence[str], workers: int, policy: Policy) -> Iterator[ShownClip]:
     """Each file in order, read in processes of their own; one that costs a process its life is an error of its own."""
-    plan = replace(predictor.plan, limits=policy.limits, video=replace(predictor.plan.video, partial=policy.partial))
+    plan = predictor.reading(policy)
     with decoding_pool(plan, min(WORKERS, choose_workers(workers))) as pool:
         for path, loaded in zip(paths, pool.run(partial(load_shown, plan), paths, ahead=WORKERS), strict=True):
             if isinstance(loaded, Lost):

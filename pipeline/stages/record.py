@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,11 @@ import yaml
 
 from pipeline.config import Config, flatten, to_dict
 from pipeline.data import catalog, splits
-from pipeline.errors import TrackingError
 from pipeline.report.tables import csv_table
 from pipeline.report.tasks import JUDGED
 from pipeline.stages import inside
 from pipeline.stages.ingest import Ingested
 from pipeline.stages.inside import Reading
-from pipeline.stages.progress import say
 from pipeline.stages.run_folder import recorded
 from pipeline.stages.serve.folder import log_model
 from pipeline.tracking.datasets import DataInput, record_inputs
@@ -43,14 +41,6 @@ MEASURED = ("time", "steps")
 """Keys of a reading that are no look into the model."""
 PARTS = ("decode", "encoder", "head", "update", "validation")
 SHARES = ("decode", "encoder", "head")
-
-
-def attempt(send: Callable[[], None]) -> None:
-    """A disk that refuses what is to wait for the store costs the record, not the training."""
-    try:
-        send()
-    except TrackingError as error:
-        say(f"not recorded for MLflow: {error}")
 
 
 class Stages:
@@ -114,10 +104,10 @@ def record_epoch(run: Run, row: dict[str, float], reading: Reading) -> None:
     metrics |= {f"time/{name}": seconds for name, seconds in spent.items()}
     whole = sum(spent.values())
     metrics |= {f"time/{name}_share": spent[name] / whole for name in SHARES if whole}
-    attempt(lambda: _record_steps(run, reading.get("steps", [])))
-    attempt(lambda: run.metrics(metrics, step=int(row["epoch"])))
+    _record_steps(run, reading.get("steps", []))
+    run.metrics(metrics, step=int(row["epoch"]))
     if reading["warnings"]:
-        attempt(lambda: run.tags({f"warning.{kind}": text for kind, text in reading["warnings"].items()}))
+        run.tags({f"warning.{kind}": text for kind, text in reading["warnings"].items()})
 
 
 def _record_steps(run: Run, steps: list[list[float | None]]) -> None:
@@ -147,20 +137,20 @@ def publish(run: Run, folder: Path, artifacts: str) -> None:
         folder: of the training, with `best/`, `last/`, `report/` and `catalog.parquet`.
         artifacts: `default`, or `all`: both checkpoints and the whole catalog, whatever they take.
     """
-    attempt(lambda: log_model(folder / "best", run))
-    attempt(lambda: run.artifact(folder / "report", "report"))
+    log_model(folder / "best", run)
+    run.artifact(folder / "report", "report")
     if artifacts == "all":
-        attempt(lambda: run.artifact(folder / "last", LAST_FOLDER))
-        attempt(lambda: run.artifact(folder / "catalog.parquet", "data"))
+        run.artifact(folder / "last", LAST_FOLDER)
+        run.artifact(folder / "catalog.parquet", "data")
         return
     with tempfile.TemporaryDirectory() as place:
         table = Path(place) / "catalog.parquet"
         names = [name for name in pq.read_schema(folder / "catalog.parquet").names if name != "times"]
         pq.write_table(pq.read_table(folder / "catalog.parquet", columns=names), table)
-        attempt(lambda: run.artifact(table, "data"))
+        run.artifact(table, "data")
         best, last, rest = (_bytes(path) for path in (folder / "best", folder / "last", folder / "report"))
         if best + last + rest + table.stat().st_size <= BUDGET * best and not _same(folder / "best", folder / "last"):
-            attempt(lambda: run.artifact(folder / "last", LAST_FOLDER))
+            run.artifact(folder / "last", LAST_FOLDER)
 
 
 def _bytes(folder: Path) -> int:

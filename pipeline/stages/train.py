@@ -45,7 +45,6 @@ from pipeline.stages.record import (
     MEASURED,
     Stages,
     all_warnings,
-    attempt,
     describe,
     publish,
     record_epoch,
@@ -189,8 +188,8 @@ def _train_in(
             trained = _train_tracked(config, folder, data, model, state, run, device, on_epoch, test, stages)
     except Pruned as given_up:
         tags = {"pruned": str(given_up)}
-        attempt(lambda: run.tags(tags))
-        attempt(lambda: run.finish("KILLED"))
+        run.tags(tags)
+        run.finish("KILLED")
         raise
     except BaseException as error:
         end_early(run, error, preempted=f"after epoch {state.epoch}")
@@ -241,7 +240,7 @@ def _train_tracked(
     record_environment(run, "train", begun)
     with stages("extract"):
         train_source, val_source = sources_for(config, data, model, state, device)
-    attempt(lambda: run.metrics(stages.metrics(), begun))
+    run.metrics(stages.metrics(), begun)
     card = _card(config, data, state)
     for row, reading in zip(state.history, state.inside, strict=True):
         record_epoch(run, row, reading)  # safe on disk but perhaps not in the store; what it has is not sent again
@@ -259,10 +258,10 @@ def _train_tracked(
         calibrate(folder / "best", val_source, device)
     del train_source, val_source  # their workers end here, not beside those of the test
     trained = _finish(config, folder, data, fitted, run, device, test, stages)
-    attempt(lambda: run.metrics(stages.metrics(), begun))
+    run.metrics(stages.metrics(), begun)
     first = JUDGED[config.task].scores[0]
     score = f"test {TITLES[first]} {score_text(trained.test, first)}" if trained.test else ""
-    attempt(lambda: run.note(summary_note(data, stages, score, all_warnings(state.inside))))
+    run.note(summary_note(data, stages, score, all_warnings(state.inside)))
     return trained
 
 
@@ -330,7 +329,7 @@ def _test(config: Config, folder: Path, data: Ingested, run: Run, device: torch.
     checkpoint.save(folder / "best", predictor.model.state_dict(), described)
     _report_test(config, folder, predictor, scored, run)
     names = {f"test/{k}": float(v) for k, v in headline(metrics).items() if isinstance(v, int | float)}
-    attempt(lambda: run.metrics(names, step=card.extra["epoch"]))
+    run.metrics(names, step=card.extra["epoch"])
     first = JUDGED[config.task].scores[0]
     say(f"test {TITLES[first]} {score_text(metrics, first)}")
     return metrics
@@ -341,13 +340,13 @@ def _report_test(config: Config, folder: Path, predictor: Predictor, scored: Sco
     digest = checkpoint.digest(folder / "best")
     reading = reading_of(predictor.card, scored.metrics, "train", scored.metrics["n"], digest)
     readings = note_reading(reading, folder / "best", None)
-    attempt(lambda: run.text(as_json(readings), READINGS_PLACE))
-    attempt(lambda: run.tags({"test.readings": len(readings), "test.last_reading": f"{reading.time} train"}))
+    run.text(as_json(readings), READINGS_PLACE)
+    run.tags({"test.readings": len(readings), "test.last_reading": f"{reading.time} train"})
     metrics = scored.metrics | {"split": "test", "data": str(config.data.root), "model": digest}
     metrics |= examine(predictor, scored) | {"readings": [asdict(one) for one in readings]}
     if "calibration" in metrics:
         error = {"test/ece": metrics["calibration"]["after"]["ece"]}
-        attempt(lambda: run.metrics(error, step=predictor.card.extra["epoch"]))
+        run.metrics(error, step=predictor.card.extra["epoch"])
     strips = film_strips(scored, metrics.get("mistakes", []), config.training.workers)
     write_report(metrics, scored.tracks, folder / "report", strips, config.name)
 
@@ -356,7 +355,7 @@ def _close(folder: Path, run: Run, trained: Trained) -> None:
     """End the run; then the folder's result, which says that all is done: a kill before it costs the test alone."""
     if not is_first():
         return
-    attempt(lambda: run.finish("FINISHED"))
+    run.finish("FINISHED")
     result = {"checkpoint": trained.checkpoint, "run_id": trained.run_id, "test": trained.test}
     write_json(result, folder / RESULT)
     forget_state(folder)

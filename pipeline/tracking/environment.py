@@ -32,9 +32,6 @@ def record_environment(run: Run, stage: str, epoch: int = 0) -> None:
         run: it.
         stage: which command, for the tag `stage`.
         epoch: after which it goes on; what it ran in before is kept.
-
-    Raises:
-        TrackingError: see `Run`.
     """
     if run.run_id is None:
         return

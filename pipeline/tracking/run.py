@@ -12,8 +12,8 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 class Run(Protocol):
     """Where a stage records what it does; `start` gives one.
 
-    Nothing here waits for the store or fails with it, but `send`. The methods may be called from several threads, and
-    raise TrackingError where the disk refuses what is to wait for the store.
+    Nothing here waits for the store or fails with it, but `send`; where the disk refuses what is to wait for the store,
+    that is said, and costs the record alone. The methods may be called from several threads.
     """
 
     @property

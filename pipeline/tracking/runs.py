@@ -11,8 +11,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -94,8 +93,7 @@ class MlflowRun:
     def text(self, text: str, artifact_path: str) -> None:
         """See `Run.text`."""
         place, _, name = artifact_path.rpartition("/")
-        self._outbox.append_file(hide_password(text), name, place or None)
-        self._wake()
+        self._append_file(hide_password(text), name, place or None)
 
     def artifact(self, path: str | Path, artifact_path: str | None = None) -> None:
         """See `Run.artifact`."""
@@ -104,15 +102,14 @@ class MlflowRun:
         for file in files:
             below = file.parent.relative_to(path).as_posix() if path.is_dir() else "."
             places = [place for place in (artifact_path, below) if place and place != "."]
-            self._outbox.append_file(file, file.name, "/".join(places) or None)
-        self._wake()
+            self._append_file(file, file.name, "/".join(places) or None)
 
     def model(self, folder: str | Path) -> None:
         """See `Run.model`."""
         folder = Path(folder)
         for file in sorted(found for found in folder.rglob("*") if found.is_file()):
             below = file.parent.relative_to(folder).as_posix()
-            self._outbox.append_file(file, file.name, None if below == "." else below, do="model_file")
+            self._append_file(file, file.name, None if below == "." else below, do="model_file")
         self._append("model", facts=facts_of(folder))
 
     def send(self) -> None:
@@ -153,10 +150,17 @@ class MlflowRun:
             self._steps.setdefault(key, set()).add(step)
 
     def _append(self, do: str, **what: Any) -> None:
-        self._outbox.append(do, **what)
-        self._wake()
+        self._keep(lambda: self._outbox.append(do, **what))
 
-    def _wake(self) -> None:
+    def _append_file(self, source: str | Path, name: str, place: str | None, do: str = "file") -> None:
+        self._keep(lambda: self._outbox.append_file(source, name, place, do=do))
+
+    def _keep(self, entry: Callable[[], None]) -> None:
+        """A disk that refuses what is to wait for the store costs the record, not the work."""
+        try:
+            entry()
+        except TrackingError as error:
+            tell(f"not recorded for MLflow: {error}")
         if not self._offline:
             self._sender.wake()
 
@@ -233,11 +237,10 @@ def end_early(run: Run, error: BaseException, preempted: str = "by SIGTERM") -> 
     tag = {"failure": f"{type(error).__name__}: {error}"[:500]}
     if isinstance(error, Preempted):
         tag = {"preempted": preempted}
-    with suppress(TrackingError):  # the disk may be what failed; the error itself must come through
-        run.tags(tag)
-        if not isinstance(error, UserError | KeyboardInterrupt):
-            run.text("".join(traceback.format_exception(error)), FAILURE)
-        run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+    run.tags(tag)
+    if not isinstance(error, UserError | KeyboardInterrupt):
+        run.text("".join(traceback.format_exception(error)), FAILURE)
+    run.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
 
 
 def _opened(

@@ -14,7 +14,7 @@ from pipeline.config import AugmentationConfig, FlowConfig, VideoConfig
 from pipeline.data.batches import ClipLoader
 from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import Plan
-from pipeline.data.pool import _Crew
+from pipeline.data.crew import Crew
 from pipeline.data.stream import decoding_pool, view_seed
 from pipeline.video.reader import probe
 
@@ -27,13 +27,13 @@ PATTERNS = ("swipes/*/*.mp4", "ut_interaction/*/*.avi")
 def answers(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
     """Clips that each worker has answered for, by its process id."""
     counted: Counter[int] = Counter()
-    real = _Crew._answered
+    real = Crew._answered
 
-    def count(crew: _Crew, worker: Any, value: Any) -> None:
+    def count(crew: Crew, worker: Any, value: Any) -> None:
         counted[worker.process.pid] += worker.number is not None
         real(crew, worker, value)
 
-    monkeypatch.setattr(_Crew, "_answered", count)
+    monkeypatch.setattr(Crew, "_answered", count)
     return counted
 
 

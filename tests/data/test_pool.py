@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data import pool as pool_module
+from pipeline.data import crew
 from pipeline.data.pool import Lost, Pool
 from pipeline.errors import Reason, UserError
 
@@ -250,16 +250,16 @@ def test_a_worker_that_dies_idle_is_replaced_and_costs_nothing(pool: Pool, tasks
 def test_a_worker_that_dies_as_its_next_item_is_sent_does_not_cost_it(
     tasks: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, killed = pool_module._Worker.ask, []
+    real, killed = crew.Worker.ask, []
 
-    def ask(worker: pool_module._Worker, run: pool_module._Run, number: int | None) -> None:
+    def ask(worker: crew.Worker, run: crew.Run, number: int | None) -> None:
         if number == 2 and not killed:
             killed.append(worker.process.pid)
             worker.process.kill()
             worker.process.wait()
         real(worker, run, number)
 
-    monkeypatch.setattr(pool_module._Worker, "ask", ask)
+    monkeypatch.setattr(crew.Worker, "ask", ask)
     with Pool(1, **LIMITS) as own:
         assert list(own.run(tasks.square, range(5))) == [0, 1, 4, 9, 16]
         assert killed and own.pids != killed
@@ -317,7 +317,7 @@ def test_where_no_process_can_be_started_the_error_is_one_line(
 def test_workers_that_die_before_their_first_item_are_not_replaced_for_ever(
     tasks: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool_module, "_BOOT", "raise SystemExit(7)")
+    monkeypatch.setattr(crew, "BOOT", "raise SystemExit(7)")
     with Pool(2, **LIMITS) as own, pytest.raises(UserError, match="exit status 7"):
         list(own.run(tasks.square, [1, 2, 3]))
 
@@ -327,9 +327,9 @@ def test_starts_that_fail_now_and_then_are_tried_again(
 ) -> None:
     flag = tmp_path / "fail"
     boot = f"import os\nif os.path.exists({str(flag)!r}):\n    os.unlink({str(flag)!r})\n    os._exit(7)\n"
-    monkeypatch.setattr(pool_module, "_BOOT", boot + pool_module._BOOT)
+    monkeypatch.setattr(crew, "BOOT", boot + crew.BOOT)
     with Pool(1, **LIMITS) as own:
-        for _ in range(pool_module.START_ATTEMPTS + 1):
+        for _ in range(crew.START_ATTEMPTS + 1):
             flag.touch()
             assert list(own.run(tasks.square, [3])) == [9]
             assert not flag.exists()

@@ -66,9 +66,7 @@ class VideoServer:
         self.predictor, self.settings = predictor, settings
         self._allowed = parse(settings.allow)
         limits = replace(predictor.plan.limits, seconds=min(predictor.plan.limits.seconds, settings.timeout))
-        policy = Policy(limits, "accept")  # as `classify` reads files
-        video = replace(predictor.plan.video, partial=policy.partial)
-        self._plan = replace(predictor.plan, limits=limits, video=video)
+        self._plan = predictor.reading(Policy(limits, "accept"))  # as `classify` reads files
         self._scratch = Scratch()
         self._idle: queue.LifoQueue[Pool] = queue.LifoQueue()
         for _ in range(max(1, choose_workers(settings.workers))):
