@@ -27,7 +27,7 @@ from pathlib import Path
 import psutil
 from kill_classify import differences, table, write_archive, write_model
 
-from pipeline.stages.scale.session import QUIET
+from pipeline.stages.scale.session import QUIET, own_signals
 
 VICTIMS = {"decoding": "decode", "model": "Answering", "command": ""}
 """What is killed, and what Ray calls the process of it."""
@@ -48,9 +48,10 @@ def two_nodes() -> Iterator[str]:
 
     folder = tempfile.mkdtemp(prefix="ray")
     head = {"num_cpus": 1, "node_ip_address": LOOPBACK, "include_dashboard": False, "temp_dir": folder}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    try:
+    with own_signals():
+        cluster = Cluster(initialize_head=True, head_node_args=head)
         cluster.add_node(num_cpus=1, node_ip_address=LOOPBACK)
+    try:
         yield cluster.address
     finally:
         cluster.shutdown()
@@ -62,7 +63,7 @@ def started(model: Path, clips: Path, out: Path, address: str) -> subprocess.Pop
     return subprocess.Popen(
         [
             sys.executable, "-m", "pipeline", "classify", str(model), str(clips), "--out", str(out), "--engine", "ray",
-            "--ray.address", address, "--ray.files", "4",
+            "--ray.address", address, "--ray.files", "2",
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -96,25 +97,28 @@ def workers(name: str) -> list[psutil.Process]:
     return found
 
 
-def trial(victim: str, model: Path, clips: Path, out: Path, address: str) -> int:
-    """One table, whose work was disturbed; the rows that were there at the kill."""
-    process = started(model, clips, out, address)
+def killed(victim: str, process: subprocess.Popen[bytes], out: Path) -> int:
+    """Kill what works for a command as soon as its journal has a row; the rows that were there."""
     deadline = time.monotonic() + LONGEST
-    rows = 0
     while True:
         rows = rows_in(out)
         hit = [process] if victim == "command" else workers(VICTIMS[victim])
         if rows and hit:
-            break
+            os.kill(hit[0].pid, signal.SIGKILL)
+            if victim == "command":
+                process.communicate(timeout=LONGEST)
+            return rows
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             raise RuntimeError(f"nothing to kill: {process.communicate()[1].decode()[-2000:]}")
         time.sleep(0.01)
-    os.kill(hit[0].pid, signal.SIGKILL)
-    if victim == "command":
-        process.communicate(timeout=LONGEST)
-        process = started(model, clips, out, address)
-    finish(process)
+
+
+def trial(victim: str, model: Path, clips: Path, out: Path, address: str) -> int:
+    """One table, whose work was disturbed; the rows that were there at the kill."""
+    process = started(model, clips, out, address)
+    rows = killed(victim, process, out)
+    finish(started(model, clips, out, address) if victim == "command" else process)
     return rows
 
 

@@ -177,9 +177,9 @@ def declared(*extras: str) -> set[str]:
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("pipeline", ("weights", "gpu", "av", "onnx", "remote")),
+        ("pipeline", ("weights", "gpu", "av", "onnx", "ray", "remote")),
         ("tests", ("dev", "av", "remote")),
-        ("scripts", ("dev", "av", "lab")),
+        ("scripts", ("dev", "av", "lab", "ray")),
     ],
 )
 def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:

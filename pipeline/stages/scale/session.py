@@ -66,7 +66,7 @@ def ray_session(address: str | None = None) -> Iterator[Cluster]:
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     folder = tempfile.mkdtemp(prefix="ray") if address == "local" else None
     try:
-        with _own_signals(), _silent():
+        with own_signals(), _silent():
             _connect(ray, address, folder)
         there = ray.cluster_resources()
         yield Cluster(ray, there.get("CPU", 0.0), there.get("GPU", 0.0))
@@ -132,7 +132,7 @@ def _silent() -> Iterator[None]:
 
 
 @contextmanager
-def _own_signals() -> Iterator[None]:
+def own_signals() -> Iterator[None]:
     """Ray takes SIGTERM for itself; a scheduler's stop must stay what it is for all commands."""
     if threading.current_thread() is not threading.main_thread():
         yield
