@@ -174,7 +174,7 @@ class _Job:
 def _write(job: _Job, journal: Journal, tally: _Tally, out: str | Path, fresh: bool) -> str | None:
     """The rows that the journal lacks, then the table; also of an interrupted run. Returns where the flat one is."""
     columns = TASK_COLUMNS[job.predictor.task]
-    parts = Parts(Path(out), columns, journal.done == 0, fresh) if is_parts(out) else None
+    parts = _parts(journal, columns, Path(out), fresh) if is_parts(out) else None
     for row in journal.rows():
         _count(row, tally, parts)
     if journal.done:
@@ -188,6 +188,16 @@ def _write(job: _Job, journal: Journal, tally: _Tally, out: str | Path, fresh: b
         say(f"{out} holds the first {journal.done} of {len(job.paths)} rows; the same command goes on from there")
         raise
     return _write_tables(journal, columns, out, parts)
+
+
+def _parts(journal: Journal, columns: Sequence[str], out: Path, fresh: bool) -> Parts:
+    """The folder of a table; refused, it leaves no empty journal behind, which would promise more."""
+    try:
+        return Parts(out, columns, journal.done == 0, fresh)
+    except DataError:
+        if not journal.done:
+            journal.remove()
+        raise
 
 
 def _count(row: Row, tally: _Tally, parts: Parts | None) -> None:

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from pipeline.errors import DataError, UserError
+from pipeline.report import parts
 from pipeline.stages import classify as stage
 from pipeline.stages.classify import classify
 from pipeline.stages.journal import opened_journal
@@ -256,3 +258,30 @@ def test_nothing_left_to_do_is_still_an_error_where_no_file_could_be_classified(
         with pytest.raises(DataError, match="none of the 1 files"):
             classify(predictor, tmp_path / "no.mp4", tmp_path / "rows.csv", workers=0)
     assert not (tmp_path / ".rows.csv.journal").exists()
+
+
+def test_a_folder_of_parts_goes_on_and_refuses_what_is_not_its_own(
+    predictor: Predictor, tiny_clips: Path, whole: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "PART_ROWS", 10)
+    out, result_row = tmp_path / "labels", stage.result_row
+    left = iter(range(14))
+
+    def interrupt(*given: Any) -> dict[str, Any]:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return result_row(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "result_row", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            classify(predictor, tiny_clips, out, workers=0)
+    assert len(pd.read_parquet(out)) == 14
+    classify(predictor, tiny_clips, out, workers=0)
+    assert sorted(path.name for path in out.iterdir()) == [f"part-0000{number}.parquet" for number in range(4)]
+    assert pd.read_parquet(out).path.tolist() == [row["path"] for row in whole]
+    with pytest.raises(DataError, match=r"holds part-00000\.parquet already"):
+        classify(predictor, tiny_clips, out, workers=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["labels"]
+    classify(predictor, tiny_clips, out, workers=0, fresh=True)
+    assert len(pd.read_parquet(out)) == len(whole)
