@@ -28,6 +28,21 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in path.read_text().splitlines()]
 
 
+def interrupt(predictor: Predictor, clips: Path, out: Path, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classify, with a Ctrl-C after so many rows."""
+    result_row, left = stage.result_row, iter(range(after))
+
+    def interrupted_row(*given: Any) -> dict[str, Any]:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return result_row(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "result_row", interrupted_row)
+        with pytest.raises(KeyboardInterrupt):
+            classify(predictor, clips, out, workers=0)
+
+
 @pytest.fixture(scope="module")
 def whole(predictor: Predictor, tiny_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     out = tmp_path_factory.mktemp("whole") / "rows.jsonl"
@@ -45,18 +60,8 @@ def interrupted(
     capsys: pytest.CaptureFixture[str],
 ) -> Path:
     """A table whose classification got a Ctrl-C after 12 rows."""
-    out, result_row = tmp_path / "rows.jsonl", stage.result_row
-    left = iter(range(12))
-
-    def interrupt(*given: Any) -> dict[str, Any]:
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        return result_row(*given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(stage, "result_row", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            classify(predictor, tiny_clips, out, workers=0)
+    out = tmp_path / "rows.jsonl"
+    interrupt(predictor, tiny_clips, out, 12, monkeypatch)
     assert "rows.jsonl holds the first 12 of 35 rows; the same command goes on from there" in capsys.readouterr().err
     return out
 
@@ -264,18 +269,8 @@ def test_a_folder_of_parts_goes_on_and_refuses_what_is_not_its_own(
     predictor: Predictor, tiny_clips: Path, whole: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "PART_ROWS", 10)
-    out, result_row = tmp_path / "labels", stage.result_row
-    left = iter(range(14))
-
-    def interrupt(*given: Any) -> dict[str, Any]:
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        return result_row(*given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(stage, "result_row", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            classify(predictor, tiny_clips, out, workers=0)
+    out = tmp_path / "labels"
+    interrupt(predictor, tiny_clips, out, 14, monkeypatch)
     assert len(pd.read_parquet(out)) == 14
     classify(predictor, tiny_clips, out, workers=0)
     assert sorted(path.name for path in out.iterdir()) == [f"part-0000{number}.parquet" for number in range(4)]
