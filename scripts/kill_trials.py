@@ -209,6 +209,10 @@ def facts(folder: Path) -> dict[str, Any]:
         value = json.loads(path.read_text().replace(str(folder), "")) if path.is_file() else "missing"
         for row in value if name == "history" and isinstance(value, list) else ():
             del row["seconds"]
+        if name == "metrics" and isinstance(value, dict):
+            for row in (value, *value["readings"]):  # digests include the run's identifier, which is random
+                for key in ("model", "id", "time"):
+                    row.pop(key, None)
         found[name] = value
     found["files"] = sorted(str(path.relative_to(out)) for path in out.rglob("*"))
     client = connect(f"sqlite:///{folder}/mlflow.db")
@@ -216,7 +220,7 @@ def facts(folder: Path) -> dict[str, Any]:
     runs = client.search_runs(experiments) if experiments else []
     found["runs"] = [entry.info.status for entry in runs]
     for entry in runs[:1]:
-        names = sorted(name for name in entry.data.metrics if not name.startswith("time/"))
+        names = sorted(name for name in entry.data.metrics if not name.startswith(("time/", "system/")))
         points = {name: client.get_metric_history(entry.info.run_id, name) for name in names}
         found["recorded"] = {name: sorted((p.step, p.value) for p in history) for name, history in points.items()}
         found["failure"] = entry.data.tags.get("failure")

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from pipeline.data.clip_file import ClipFile
 from pipeline.data.corruptions import CORRUPTIONS, write_corrupted
 from pipeline.data.pool import Lost
-from pipeline.data.stream import decoding_pool
+from pipeline.data.stream import decoding_pool, stream_clips
 from pipeline.data.targets import target_at
 from pipeline.errors import DataError
 from pipeline.report.tracks import Track
 from pipeline.report.variants import tally, variant_row
 from pipeline.stages.devices import choose_workers
-from pipeline.stages.predict import Predictor
+from pipeline.stages.predict import Prediction, Predictor
 from pipeline.stages.progress import bar, say
 from pipeline.stages.scoring import Scored
 
@@ -86,6 +86,7 @@ def _answer_copies(predictor: Predictor, scored: Scored, chosen: Sequence[int], 
     with (
         tempfile.TemporaryDirectory(prefix="video-lstm-") as folder,
         decoding_pool(predictor.plan, count) as pool,
+        decoding_pool(predictor.plan, count) as readers,
         bar("robustness", len(items)) as advance,
     ):
         copied = pool.run(partial(write_corrupted, folder), items, ahead=max(1, count))
@@ -94,15 +95,17 @@ def _answer_copies(predictor: Predictor, scored: Scored, chosen: Sequence[int], 
             if isinstance(paths, Lost):
                 say(f"not copied: {file.path}: {paths.reason}" + (f" ({paths.detail})" if paths.detail else ""))
                 continue
-            found[i] = [_track(predictor, path, file, scored.tracks[i]) for path in paths]
+            copies = [ClipFile(path) for path in paths]
+            clips = stream_clips(copies, predictor.reading(None), count, pool=readers)
+            answers = predictor.answers(clips, copies)
+            found[i] = [_track(prediction, file, scored.tracks[i]) for prediction in answers]
             for path in paths:
                 Path(path).unlink()
     return found
 
 
-def _track(predictor: Predictor, path: str, file: ClipFile, own: Track) -> Track:
+def _track(prediction: Prediction, file: ClipFile, own: Track) -> Track:
     """The model's answer to a copy, beside what is true at the moments it looked at."""
-    (prediction,) = predictor.predict([path])
     if prediction.error is not None:
         raise prediction.error
     assert prediction.times is not None
