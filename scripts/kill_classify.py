@@ -9,7 +9,7 @@ trials are killed at a time drawn from the whole duration of a classification; o
 through a line of the journal, or before a call of fsync or replace) drawn from all that one made. A third is killed a
 second time while it goes on. Tables are CSV, JSON lines and Parquet in turn.
 
-Compared are all rows but for `seconds`; and nothing but the table and its empty lock may be left in the folder.
+Compared are all rows but for `seconds`; and nothing but the table may be left in the folder.
 """
 
 from __future__ import annotations
