@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from matplotlib.figure import Figure
 
 from pipeline.config import (
@@ -24,6 +25,10 @@ from pipeline.config import (
     VideoConfig,
 )
 from pipeline.video.writer import write_video
+
+# how long an example takes says nothing of the property, and on a busy machine anything
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 ROOT = Path(__file__).resolve().parents[1]
 COLOURS = {"blue": (40, 60, 200), "green": (50, 190, 60), "red": (200, 50, 40)}
