@@ -108,7 +108,7 @@ def throughput(paths: list[str], predictor: Predictor, repeats: int) -> dict[str
         found.setdefault("ours", []).append(timed(predictor.predict(paths, -1), warm))
         found.setdefault("loop", []).append(timed(loop(few, predictor, plain), 1))
         bare = decode_limit(paths, wanted, video.size), forward_limit(predictor, len(paths))
-        limits = {"limit": 1 / sum(1 / rate for rate in bare), "bare decoding": bare[0], "bare model": bare[1]}
+        limits = {"limit": 1 / sum(1 / rate for rate in bare), "bare_decoding": bare[0], "bare_model": bare[1]}
         for name, rate in limits.items():
             found.setdefault(name, []).append(Rate(rate, float("nan")))
         for name, answer in others.items():
@@ -193,7 +193,6 @@ def bench(quick: bool) -> dict[str, float]:
         predictor, paths = save_model(folder / "model", config), write_clips(folder, count)
         check_answers(paths, predictor)
         for way, rates in throughput(paths, predictor, repeats).items():
-            way = way.replace(" ", "_")
             found[f"{way}_clips_per_second"] = statistics.median(rate.clips for rate in rates)
             if not np.isnan(rates[0].cpu):
                 found[f"{way}_cpu_seconds"] = statistics.median(rate.cpu for rate in rates)

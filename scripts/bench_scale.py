@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -30,9 +29,10 @@ from pathlib import Path
 
 import psutil
 from bench_classify import save_model, write_clips
-from kill_ray import LOOPBACK, QUIET
+from kill_ray import LOOPBACK
 
 from pipeline.config import Config, EncoderConfig, RecurrentConfig
+from pipeline.stages.scale.session import quieten
 
 FEW = 16
 
@@ -103,8 +103,7 @@ def run(cores: list[int] | None, address: str | None, model: Path, paths: list[s
 def bench(quick: bool) -> dict[str, float]:
     """Measure everything."""
     count, repeats = (48, 1) if quick else (384, 3)
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    quieten()
     found: dict[str, list[list[float]]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -27,7 +27,7 @@ from pathlib import Path
 import psutil
 from kill_classify import differences, table, write_archive, write_model
 
-from pipeline.stages.scale.session import QUIET, own_signals
+from pipeline.stages.scale.session import own_signals, quieten
 
 VICTIMS = {"decoding": "decode", "model": "Answering", "command": ""}
 """What is killed, and what Ray calls the process of it."""
@@ -42,8 +42,7 @@ LONGEST = 240.0
 @contextmanager
 def two_nodes() -> Iterator[str]:
     """The address of a cluster of two nodes with a core each."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    quieten()
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="ray")

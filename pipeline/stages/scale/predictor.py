@@ -8,17 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pipeline.addresses import is_address
 from pipeline.config import FetchConfig, RayConfig, TrackingConfig
 from pipeline.data.clip_file import ClipFile
 from pipeline.data.policy import Policy
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.model import checkpoint
-from pipeline.stages.engine import Precision, TorchEngine
+from pipeline.stages.engine import Precision
 from pipeline.stages.models import STORE_SCHEMES, checkpoint_folder
-from pipeline.stages.predict import Prediction, Predictor
+from pipeline.stages.predict import Prediction, Predictor, load_predictor
 from pipeline.stages.scale.answering import Answering, Shipped, predictions_of
 from pipeline.stages.scale.decoding import decode, paths_table
 from pipeline.stages.scale.session import Cluster, ray_session
@@ -127,14 +125,11 @@ def ray_predictor(
     """
     config = config or RayConfig()
     with checkpoint_folder(name, tracking) as place:
-        files = checkpoint.contents(place)
-        model, card = checkpoint.load(place)
-        digest = checkpoint.digest(place)
+        files, here = checkpoint.contents(place), load_predictor(place, "cpu")
+    if str(name).startswith(STORE_SCHEMES):
+        here.folder = None  # its copy is gone
     with ray_session(config.address) as cluster:
         kind = _kind(device, precision, cluster)
-        cpu = torch.device("cpu")
-        folder = None if str(name).startswith(STORE_SCHEMES) else Path(name)
-        here = Predictor(model, card, cpu, digest, TorchEngine(model, cpu), folder)
         predictor = RayPredictor(Shipped(files, kind, precision), here, cluster, config)
         try:
             yield predictor

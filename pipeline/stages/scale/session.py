@@ -56,8 +56,7 @@ def ray_session(address: str | None = None) -> Iterator[Cluster]:
         ConfigError: the extra [ray] is not installed.
         ClusterError: no cluster answers there, or none can be started here.
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    quieten()
     try:
         import ray
         import ray.data
@@ -74,6 +73,12 @@ def ray_session(address: str | None = None) -> Iterator[Cluster]:
         ray.shutdown()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def quieten() -> None:
+    """What Ray is to leave undone; it looks at the environment when it is imported."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
 
 
 def _connect(ray: Any, address: str, folder: str | None) -> None:
