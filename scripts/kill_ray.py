@@ -1,6 +1,6 @@
 """Kill what works for `classify --engine ray` in the middle, and compare the table with that of one machine.
 
-    .venv/bin/python scripts/kill_ray.py             3 trials; about two minutes
+    .venv/bin/python scripts/kill_ray.py             3 trials; about four minutes
     .venv/bin/python scripts/kill_ray.py --json      one flat object; the exit code is 1 on any difference
 
 A cluster of two nodes with a core each, on loopback, is started for all trials. In turn a worker that decodes, an actor
