@@ -76,10 +76,9 @@ def test_mlflows_own_basic_auth(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    pytest.importorskip("flask_wtf", reason="Flask-WTF, which mlflow's basic-auth needs, is not installed")
     (tmp_path / "server").mkdir()
     (tmp_path / "server" / "auth.ini").write_text(
-        "[mlflow]\ndefault_permission = READ\nadmin_username = admin\n"
+        "[mlflow]\ndefault_permission = READ\nadmin_username = admin\nauth_cache_ttl_seconds = 60\n"
         f"database_uri = sqlite:///{tmp_path}/server/auth.db\nadmin_password = {PASSWORD}\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
     )
