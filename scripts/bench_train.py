@@ -12,9 +12,8 @@ cached_speedup     frozen encoder: seconds per epoch of decoding and encoding ea
                    unless every loss and every score is equal to the last bit
 loader_efficiency  trained encoder: clips per second of whole training epochs, over the bound: 1 / (decode + transform +
                    copy + forward + backward + optimiser), each in seconds per clip with all cores to itself. On a CPU
-                   all of them want the same cores, so their times add up. Measured in turns in the same run; the
-                   median of the turns; the worst of the encoders
-nice               the epochs of loader_efficiency, over the same with decoding processes that give way to the model
+                   all of them want the same cores, so their times add up. The bound is measured before and after each
+                   epoch, as a machine is not equally fast for minutes; median of the epochs; the worst of the encoders
 tracking_share     of an epoch on stored features: what MLflow takes
 channels_last      a training step with the trunk in NCHW, over ours
 compile            a training step, over the same with `training.compile`; the losses of a few steps must agree
@@ -30,13 +29,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
 from pipeline.config import (
@@ -65,6 +65,7 @@ from pipeline.stages.feed import sources_for
 from pipeline.stages.fit import fit
 from pipeline.stages.ingest import Ingested, ingest
 from pipeline.stages.predict import encode_clip
+from pipeline.stages.progress import say
 from pipeline.stages.resume import TrainingState
 from pipeline.stages.sources import FeatureSource, FileSource, Source
 from pipeline.stages.step import TrainStep
@@ -75,8 +76,6 @@ TRAINED = (("compact", 64), ("mobilenet_v3_small", 112))
 TOLERANCE = 1e-2
 """Largest relative difference between the losses of a compiled and a plain trunk over `STEPS` updates."""
 STEPS = 5
-NICE = 10
-"""Niceness of decoding processes that give way to the model on the same cores."""
 
 
 @dataclass(frozen=True)
@@ -136,26 +135,40 @@ class Fit:
         return statistics.median(self.seconds)
 
 
-def trained(config: Config, model: Classifier, train: Source, val: Source | None, classes: list[str]) -> Fit:
-    """`fit`, timed from the end of one epoch to the end of the next, with everything that happens in between."""
+def trained(
+    config: Config,
+    model: Classifier,
+    train: Source,
+    val: Source | None,
+    classes: list[str],
+    after: Callable[[], None] = lambda: None,
+) -> Fit:
+    """`fit`, timed from the end of one epoch to the end of the next, with everything that happens in between but
+    `after`, which is called between two epochs.
+    """
     device = choose_device(config.training.device)
     state, card = TrainingState({}, ""), Card({}, classes, {}, {}, {}, {})
-    ends: list[float] = []
+    seconds: list[float] = []
     tracking: list[float] = []
+    began = 0.0
     with tempfile.TemporaryDirectory() as folder:
         tracking_config = replace(config.tracking, uri=f"sqlite:///{folder}/mlflow.db")  # not the user's
         run = start(tracking_config, config.name, folder=Path(folder))
 
         def record(row: dict[str, float], reading: dict[str, Any]) -> None:
-            began = time.perf_counter()
+            nonlocal began
+            logged = time.perf_counter()
             run.metrics({**row, **inside.metrics(reading)}, int(row["epoch"]))
-            ends.append(time.perf_counter())
-            tracking.append(ends[-1] - began)
+            now = time.perf_counter()
+            seconds.append(now - began)
+            tracking.append(now - logged)
+            after()
+            began = time.perf_counter()
 
         fitted = fit(model, train, val, config, state, card, Path(folder), device, record)
         run.finish()
     timeless = [{key: value for key, value in row.items() if key != "seconds"} for row in fitted.history]
-    return Fit(np.diff(ends).tolist(), tracking[1:], timeless)
+    return Fit(seconds[1:], tracking[1:], timeless)  # the first epoch starts processes
 
 
 def demo_config(root: str, epochs: int, **changes: Any) -> Config:
@@ -213,10 +226,10 @@ def bench_cached(root: str, quick: bool) -> list[Row]:
     ]
 
 
-def bench_loader(root: str, data: Ingested, net: str, size: int, quick: bool) -> tuple[float, list[Row]]:
-    """`loader_efficiency` of one encoder: whole epochs of `fit` and the bound, in turns; and its median turn."""
+def bench_loader(root: str, data: Ingested, net: str, size: int, quick: bool) -> Row:
+    """`loader_efficiency` of one encoder: epochs of `fit`, and the bound between them; the median epoch."""
     config = demo_config(
-        root, 3,
+        root, 3 if quick else 9,
         video=VideoConfig(frames=12, size=size),
         encoder=EncoderConfig(name=net, weights="none", frozen=False),
         recurrent=RecurrentConfig(hidden=128, layers=2),
@@ -224,25 +237,24 @@ def bench_loader(root: str, data: Ingested, net: str, size: int, quick: bool) ->
     device, plan = choose_device(config.training.device), Plan.of(config)
     files, workers = data.files("train"), choose_workers(config.training.workers)
     sample = Sample(files, data.classes, len(data.table), root)
-    turns: list[tuple[float, float, float]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for _ in range(1 if quick else 3):
-            torch.manual_seed(config.seed)
-            model = build_classifier(config, len(data.classes), load=False).to(device)
-            bound = Bench(config, model, sample, device, Path(folder), 2.0 if quick else 6.0).epoch().bound
-            real = []
-            for niceness in (0, NICE):
-                source = FileSource(files, plan, config.training, workers, config.seed, pinned=device.type == "cuda")
-                list(source.batches(0, None))  # now its processes are there, and can be asked to give way
-                for pid in source.pool.pids:
-                    psutil.Process(pid).nice(psutil.Process().nice() + niceness)
-                real.append(trained(config, model, source, None, data.classes).epoch / len(files))
-                source.pool.close()
-            turns.append((1 / bound, *real))
-    bound, whole, giving_way = sorted(turns, key=lambda turn: turn[0] / turn[1])[len(turns) // 2]
-    row = Row(f"loader_{net}", ("at best, a clip", "a clip in whole epochs"), (bound, whole))
-    nice = Row(f"nice_{net}", ("a clip in whole epochs", f"with decoding at nice {NICE}"), (whole, giving_way))
-    return row.ratio, [row, nice]
+    torch.manual_seed(config.seed)
+    model, twin = (build_classifier(config, len(data.classes), load=False).to(device) for _ in range(2))
+    best: list[float] = []
+
+    def at_best() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            phase = Bench(config, twin, sample, device, Path(folder), 1.0 if quick else 2.0).epoch()
+        best.append(1 / phase.bound)
+
+    source = FileSource(files, plan, config.training, workers, config.seed, pinned=device.type == "cuda")
+    with closing(source.pool):
+        whole = [
+            seconds / len(files) for seconds in trained(config, model, source, None, data.classes, at_best).seconds
+        ]
+    turns = [(statistics.fmean(bounds), real) for bounds, real in zip(pairwise(best), whole, strict=True)]
+    turns.sort(key=lambda turn: turn[0] / turn[1])
+    say(f"{net}: {', '.join(f'{bound / real:.2f}' for bound, real in turns)} of the bound in each epoch")
+    return Row(f"loader_{net}", ("at best, a clip", "a clip in whole epochs"), turns[len(turns) // 2])
 
 
 def one_batch(data: Ingested, config: Config) -> Batch:
@@ -310,12 +322,10 @@ def bench(quick: bool) -> tuple[dict[str, float], list[Row]]:
         write_demo(clips, groups=6 if quick else 40)
         rows = bench_cached(clips, quick)
         data = ingest(DataConfig(root=clips))
-        efficiencies = []
         for net, size in TRAINED[:1] if quick else TRAINED:
-            efficiency, found = bench_loader(clips, data, net, size, quick)
-            efficiencies.append(efficiency)
-            rows += [*found, *bench_steps(clips, data, net, size, quick)]
-    named = {row.name: row.ratio for row in rows} | {"loader_efficiency": min(efficiencies)}
+            rows += [bench_loader(clips, data, net, size, quick), *bench_steps(clips, data, net, size, quick)]
+    named = {row.name: row.ratio for row in rows}
+    named["loader_efficiency"] = min(ratio for name, ratio in named.items() if name.startswith("loader_"))
     return {name: round(value, 4) for name, value in sorted(named.items())}, rows
 
 

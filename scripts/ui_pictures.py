@@ -1,7 +1,8 @@
 """Pictures of the real MLflow UI on real runs, for docs/tracking.md: `python scripts/ui_pictures.py --out docs/img`.
 
-Trains a few small models on demo clips (minutes), registers the best one, classifies an archive, starts `video-lstm ui`
-and photographs its pages with Chromium through Playwright. What is in --folder already is used again.
+Trains a few small models on the optical flow of demo clips (minutes), registers them, lets the best one pass the gate,
+classifies an archive, starts `video-lstm ui` and photographs its pages with Chromium through Playwright. What is in
+--folder already is used again.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ COMMAND = [sys.executable, "-m", "pipeline"]
 RUNS = {
     "lstm": ["--recurrent.kind", "lstm"],
     "gru": ["--recurrent.kind", "gru"],
-    "lstm-small": ["--recurrent.hidden", "32", "--recurrent.layers", "1"],
+    "lstm-small": ["--recurrent.kind", "lstm", "--recurrent.hidden", "8", "--recurrent.projection", "8"],
 }
 MODEL = "demo-motions"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "img", help="folder for the pictures")
     parser.add_argument("--folder", type=Path, default=Path("ui_pictures"), help="folder for clips, runs and store")
     parser.add_argument("--groups", type=int, default=30, help="groups of demo clips; fewer is faster")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--json", action="store_true", help="print the pictures' sizes as JSON")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
@@ -70,25 +71,22 @@ def prepare(folder: Path, groups: int, epochs: int) -> None:
     for name, options in RUNS.items():
         if not (folder / "runs" / name / "result.json").exists():
             wanted = ["--name", name, "--data.root", "clips", "--training.epochs", str(epochs)]
-            call(folder, "train", str(ROOT / "configs/demo.yaml"), *wanted, *options)
-    from pipeline.config import TrackingConfig
-    from pipeline.tracking.registry import register
-
+            call(folder, "train", str(ROOT / "configs/flow.yaml"), *wanted, *options)
     results = {name: json.loads((folder / "runs" / name / "result.json").read_text()) for name in RUNS}
-    best = max(results, key=lambda name: results[name]["test"]["top1"])
-    store = TrackingConfig(uri=f"sqlite:///{(folder / 'mlflow.db').absolute()}")
-    for name in sorted(RUNS, key=lambda name: name == best):
-        test = results[name]["test"]
-        tags = {"test.top1": f"{test['top1']:.3f} [{test['top1_low']:.3f}, {test['top1_high']:.3f}]", "run": name}
-        register(store, MODEL, results[name]["run_id"], "champion" if name == best else None, tags)
+    ranked = sorted(RUNS, key=lambda name: results[name]["test"]["top1"])
+    best = ranked[-1]
+    for name in ranked:  # each next one challenges the champion; 1: it is registered, and was not found better
+        call(folder, "register", f"runs/{name}", "--name", MODEL, "--alias", "champion", fine=(0, 1))
     if not (folder / "labels.csv").exists():
         archive = ["clips/up", "clips/left"]
         call(folder, "classify", f"runs/{best}", *archive, "--out", "labels.csv", "--track")
 
 
-def call(folder: Path, *arguments: str) -> None:
-    """A command of video-lstm in a folder."""
-    subprocess.run([*COMMAND, *arguments], cwd=folder, env=environment(), check=True, stdout=subprocess.DEVNULL)
+def call(folder: Path, *arguments: str, fine: tuple[int, ...] = (0,)) -> None:
+    """A command of video-lstm in a folder; any other exit code ends the script."""
+    done = subprocess.run([*COMMAND, *arguments], cwd=folder, env=environment(), stdout=subprocess.DEVNULL)
+    if done.returncode not in fine:
+        sys.exit(f"ui_pictures: video-lstm {' '.join(arguments)} ended with {done.returncode}")
 
 
 def environment() -> dict[str, str]:
@@ -186,7 +184,8 @@ def photograph(address: str, folder: Path, out: Path) -> dict[str, int]:
         if any(item.path == PAGE for item in client.list_artifacts(run, "report")):
             shot("ui_report", f"{runs}/{run}/artifacts", PAGE, "report", "index.html")
         shot("ui_compare", compared, "Comparing", "Visualizations", "Run details", "Show diff only")
-        shot("ui_model", f"{address}/#/models/{MODEL}", "champion", size=(1400, 620))
+        shot("ui_models", f"{address}/#/experiments/{experiment}/models", "Registered models", size=(1820, 520))
+        shot("ui_model", f"{address}/#/models/{MODEL}", "champion", size=(1400, 1240))
         drift = f"{address}/#/experiments/{other}/runs/{classified}/artifacts"
         shot("ui_drift", drift, "drift.png", "report", "drift.png", size=(1400, 1060))
     return sizes

@@ -56,7 +56,9 @@ def test_a_champion_is_replaced_by_a_better_model_alone(
     tags = client.get_model_version("gate", "2").tags
     assert tags["gate.champion"] == "better" and tags["gate.against"] == "models:/gate/1"
     assert tags["gate.difference"].startswith("top-1 +") and "McNemar p" in tags["gate.difference"]
-    assert float(tags["test.top1_low"]) <= float(tags["test.top1"]) <= float(tags["test.top1_high"])
+    test = example.result.test
+    assert tags["test.top1"] == f"{test['top1']:.3f} [{test['top1_low']:.2f}, {test['top1_high']:.2f}]"
+    assert not {"test.top1_low", "test.top1_high"} & set(tags) and tags["test.n"] == str(test["n"])
     assert tags["dataset.digest"] and tags["model.digest"] == checkpoint.digest(example.folder / "best")
     run_tags = client.get_run(example.result.run_id).data.tags
     assert tags["git.commit"] == run_tags["mlflow.source.git.commit"]

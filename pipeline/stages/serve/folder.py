@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.model import checkpoint
+from pipeline.report.bootstrap import format_interval
 from pipeline.tracking import models
 from pipeline.tracking.runs import Run
 from pipeline.video.writer import write_video
@@ -55,9 +56,21 @@ def facts_of(folder: Path) -> dict[str, Any]:
         "model.digest": checkpoint.digest(folder),
         "dataset.digest": card.extra.get("data_digest"),
         "split.digest": card.split.get("digest"),
-        **{f"test.{name}": value for name, value in test.items()},
+        **_scores(test),
     }
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def _scores(test: dict[str, Any]) -> dict[str, Any]:
+    """Each score with its interval in one text: MLflow's table of versions has a line per tag."""
+    bounds = {f"{name}_{end}" for name in test for end in ("low", "high")}
+    return {
+        f"test.{name}": format_interval(value, test[f"{name}_low"], test[f"{name}_high"])
+        if f"{name}_low" in test
+        else value
+        for name, value in test.items()
+        if name not in bounds
+    }
 
 
 @lru_cache(maxsize=1)
