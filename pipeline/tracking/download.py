@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pipeline.config import TrackingConfig
 from pipeline.errors import TrackingError
 from pipeline.tracking.models import CHECKPOINT, NAME, of_run
-from pipeline.tracking.store import CHECKPOINT_FOLDER, connect, reported, store_uri
+from pipeline.tracking.store import CHECKPOINT_FOLDER, LOCKED, connect, error_code, reported, store_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -59,6 +59,8 @@ def download(uri: str, destination: str | Path, config: TrackingConfig | None = 
         with reported(store):
             return Path(download_artifacts(artifact_uri=found.source, dst_path=str(destination), tracking_uri=store))
     except TrackingError as error:
+        if error_code(error) in LOCKED:
+            raise
         raise TrackingError(f"{uri}: not found ({error})") from error
 
 
@@ -83,6 +85,8 @@ def find(uri: str, config: TrackingConfig | None = None) -> Found:
                 return _logged(client, model[1])
             return _version(client, model[2], model[3], model[4])
     except TrackingError as error:
+        if error_code(error) in LOCKED:
+            raise
         raise TrackingError(f"{uri}: not found ({error})") from error
 
 

@@ -50,6 +50,12 @@ AWAY = (
     "RESOURCE_EXHAUSTED",
 )
 """MLflow's codes for a store that answers in another way later."""
+LOCKED = {
+    "UNAUTHENTICATED": "asks for a user and a password, and does not know those given; set MLFLOW_TRACKING_USERNAME "
+    "and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
+    "PERMISSION_DENIED": "does not allow this to the user of MLFLOW_TRACKING_USERNAME; ask whoever runs it",
+}
+"""MLflow's codes for a server that keeps something from this user, and what it does."""
 OFF = "or pass --tracking.enabled false"
 OTHERWISE = f", set --tracking.uri to another place, record for later with --tracking.offline true, {OFF}"
 """What else a training can do that has not begun."""
@@ -166,6 +172,8 @@ def reported(uri: str) -> Iterator[None]:
             message = f"no MLflow server answers at {where}; start it{OTHERWISE}"
         elif "disk is full" in text or "No space left" in text:
             message = f"{where}: the disk is full; make room there{OTHERWISE}"
+        elif locked := LOCKED.get(getattr(error, "error_code", "")):
+            message = f"{where}: the server {locked}"
         else:
             message = f"{where}: {_one_line(text)}"
         raise TrackingError(message) from error

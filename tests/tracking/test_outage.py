@@ -18,6 +18,7 @@ from pipeline.config import TrackingConfig
 from pipeline.errors import TrackingError
 from pipeline.stages.sync import sync, sync_text
 from pipeline.tracking import runs, sender
+from pipeline.tracking.download import download
 from pipeline.tracking.outbox import Outbox, found_in
 from pipeline.tracking.store import connect
 from tests.tracking.proxy import Proxy
@@ -276,8 +277,12 @@ def test_a_password_goes_to_the_server_and_nowhere_else(
 ) -> None:
     secret = "c0rrect-h0rse"
     proxy.login = ("me", secret)
-    with pytest.raises(TrackingError, match="not authenticated") as refused:
+    with pytest.raises(TrackingError, match="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD") as refused:
         begin(proxy, tmp_path / "run")
+    store = TrackingConfig(uri=proxy.address)
+    for model in ("models:/gestures@champion", "runs:/0123"):
+        with pytest.raises(TrackingError, match=r"^http://127\.0\.0\.1:\d+: the server asks for a user and a password"):
+            download(model, tmp_path / "model", store)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", secret)
     monkeypatch.setattr(sys, "argv", ["video-lstm", "train", "--note", secret])
