@@ -80,3 +80,29 @@ def test_a_person_sees_our_columns_the_description_pictures_pages_and_the_champi
         page.frame_locator("iframe").locator("h1").first.wait_for()
         page.goto(f"{address}/#/models/seen")
         page.get_by_text("champion").first.wait_for()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="process groups of POSIX")
+def test_a_person_sees_a_runs_charts_and_compares_two_runs(address: str, example: Any) -> None:
+    client, run_id = connect(example.uri), example.result.run_id
+    first = client.get_run(run_id)
+    other = client.create_run(first.info.experiment_id, run_name="other").info.run_id
+    client.log_param(other, "recurrent.kind", "rnn")
+    client.log_metric(other, "test/top1", 0.25)
+    runs = f"{address}/#/experiments/{first.info.experiment_id}/runs"
+    both = f'runs=["{run_id}","{other}"]&experiments=["{first.info.experiment_id}"]'
+    with pictures.browser(pictures.SETTINGS) as page:
+        page.goto(f"{runs}/{run_id}/model-metrics")
+        page.get_by_placeholder("Search metric charts").fill("loss")
+        page.get_by_text(f"{first.info.run_name} (step/loss)").first.wait_for()
+        page.wait_for_function(
+            "() => /step\\s+\\(1\\)[^]*train\\s+\\(1\\)[^]*val\\s+\\(1\\)/.test(document.body.innerText)"
+        )
+        page.locator(".js-plotly-plot .scatterlayer .trace").first.wait_for(state="attached")
+        page.goto(f"{runs}/{run_id}/system-metrics")
+        page.get_by_text("process_memory_usage_megabytes", exact=True).first.wait_for()
+        page.goto(f"{address}/#/compare-runs?{both}")
+        page.get_by_text("Comparing 2 Runs").first.wait_for()
+        page.get_by_text("recurrent.kind", exact=True).first.wait_for()
+        for seen in ("other", first.data.params["recurrent.kind"], "rnn", "test/top1"):
+            page.get_by_text(seen, exact=True).first.wait_for()
