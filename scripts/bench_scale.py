@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -69,6 +70,8 @@ class Nodes:
         from ray.cluster_utils import Cluster
 
         self.folder = tempfile.mkdtemp(prefix="ray")
+        # wherever its nodes live, Ray writes the address of a Cluster there, and does not make the folder
+        Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
         self.cluster = Cluster()
         for number in range(count):
             head = {"include_dashboard": False, "temp_dir": self.folder} if number == 0 else {}

@@ -46,6 +46,8 @@ def two_nodes() -> Iterator[str]:
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="ray")
+    # wherever its nodes live, Ray writes the address of a Cluster there, and does not make the folder
+    Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
     head = {"num_cpus": 1, "node_ip_address": LOOPBACK, "include_dashboard": False, "temp_dir": folder}
     with own_signals():
         cluster = Cluster(initialize_head=True, head_node_args=head)
