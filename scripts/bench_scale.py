@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -30,7 +29,7 @@ from pathlib import Path
 
 import psutil
 from bench_classify import save_model, write_clips
-from kill_ray import LOOPBACK
+from kill_ray import LOOPBACK, folder_for_ray
 
 from pipeline.config import Config, EncoderConfig, RecurrentConfig
 from pipeline.stages.scale.session import quieten
@@ -69,9 +68,7 @@ class Nodes:
     def __init__(self, count: int) -> None:
         from ray.cluster_utils import Cluster
 
-        self.folder = tempfile.mkdtemp(prefix="ray")
-        # wherever its nodes live, Ray writes the address of a Cluster there, and does not make the folder
-        Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
+        self.folder = folder_for_ray()
         self.cluster = Cluster()
         for number in range(count):
             head = {"include_dashboard": False, "temp_dir": self.folder} if number == 0 else {}

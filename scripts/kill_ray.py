@@ -39,15 +39,21 @@ LONGEST = 240.0
 """Seconds after which something has hung."""
 
 
+def folder_for_ray() -> str:
+    """A new folder for the nodes of a `Cluster`. Ray writes its address into the default one all the same, and does not
+    make that.
+    """
+    Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
+    return tempfile.mkdtemp(prefix="ray")
+
+
 @contextmanager
 def two_nodes() -> Iterator[str]:
     """The address of a cluster of two nodes with a core each."""
     quieten()
     from ray.cluster_utils import Cluster
 
-    folder = tempfile.mkdtemp(prefix="ray")
-    # wherever its nodes live, Ray writes the address of a Cluster there, and does not make the folder
-    Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
+    folder = folder_for_ray()
     head = {"num_cpus": 1, "node_ip_address": LOOPBACK, "include_dashboard": False, "temp_dir": folder}
     with own_signals():
         cluster = Cluster(initialize_head=True, head_node_args=head)

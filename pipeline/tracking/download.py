@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,13 +57,8 @@ def download(uri: str, destination: str | Path, config: TrackingConfig | None = 
     from mlflow.artifacts import download_artifacts
 
     Path(destination).mkdir(parents=True, exist_ok=True)
-    try:
-        with reported(store):
-            return Path(download_artifacts(artifact_uri=found.source, dst_path=str(destination), tracking_uri=store))
-    except TrackingError as error:
-        if error_code(error) in LOCKED:
-            raise
-        raise TrackingError(f"{uri}: not found ({error})") from error
+    with _sought(uri, store):
+        return Path(download_artifacts(artifact_uri=found.source, dst_path=str(destination), tracking_uri=store))
 
 
 def find(uri: str, config: TrackingConfig | None = None) -> Found:
@@ -76,14 +73,21 @@ def find(uri: str, config: TrackingConfig | None = None) -> Found:
         raise TrackingError(f"'{uri}' names no model; write {FORMS}")
     store = store_uri(config or TrackingConfig())
     client = connect(store, create=False)
+    with _sought(uri, store):
+        if run is not None:
+            return _in_run(client, run[1], run[2] or "")
+        assert model is not None
+        if model[1]:
+            return _logged(client, model[1])
+        return _version(client, model[2], model[3], model[4])
+
+
+@contextmanager
+def _sought(uri: str, store: str) -> Iterator[None]:
+    """What fails here was not found, unless the server keeps it from this user."""
     try:
         with reported(store):
-            if run is not None:
-                return _in_run(client, run[1], run[2] or "")
-            assert model is not None
-            if model[1]:
-                return _logged(client, model[1])
-            return _version(client, model[2], model[3], model[4])
+            yield
     except TrackingError as error:
         if error_code(error) in LOCKED:
             raise

@@ -216,9 +216,9 @@ class Endless:
 def test_memory_does_not_grow_with_the_length_of_a_recording(
     colours: Callable[[str], Predictor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Measured twice: another test's thread may still be at work, and what it takes is seen here."""
+    """Each length is measured twice: another test's thread may still be at work, and what it takes is seen here."""
     peaks = []
-    for frames in (2500, 20_000, 20_000):
+    for frames in (2500, 2500, 20_000, 20_000):
 
         @contextmanager
         def opened(_: str, __: float, frames: int = frames) -> Iterator[tuple[Endless, str]]:
@@ -234,7 +234,7 @@ def test_memory_does_not_grow_with_the_length_of_a_recording(
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert row["frames"] == frames and row["events"] == frames // 2500
-    assert min(peaks[1:]) < peaks[0] + 1_000_000, peaks
+    assert min(peaks[2:]) < min(peaks[:2]) + 1_000_000, peaks
 
 
 def test_a_bad_file_is_a_row_and_the_others_go_on(
