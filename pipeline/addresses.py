@@ -7,6 +7,8 @@ import re
 from urllib.parse import SplitResult, urlsplit
 
 WEB = ("http", "https")
+STORE_SCHEMES = ("runs:/", "models:/")
+"""How the address of a model in the MLflow store begins."""
 PACKAGES = {
     "s3": "'video-lstm[remote]'",
     "gs": "gcsfs",

@@ -24,7 +24,7 @@ def check_encoder(config: Config) -> None:
         raise ConfigError("training.compile is for an encoder that learns; set encoder.frozen false, or leave it out")
     if not config.image_streams:
         return
-    if config.encoder.frozen and config.encoder.weights == "none":
+    if config.encoder.frozen and config.encoder.weights == "none" and config.training.start_from is None:
         raise ConfigError("a frozen encoder without weights never learns; set encoder.weights, or encoder.frozen false")
     if config.encoder.unfreeze_after >= config.training.epochs:
         raise ConfigError(

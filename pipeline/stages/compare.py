@@ -26,6 +26,7 @@ from pipeline.stages.ingest import clip_names, ingest
 from pipeline.stages.predict import Prediction, Predictor
 from pipeline.stages.progress import say
 from pipeline.stages.readings import note_reading, reading_of
+from pipeline.stages.scoring import learned
 
 
 def compare(
@@ -106,7 +107,7 @@ def unseen(table: pd.DataFrame, a: dict[str, Any], b: dict[str, Any]) -> tuple[p
         a, b: the splits of the checkpoints: content identities of their clips.
     """
     identity = identities(table)
-    in_a, in_b = (identity.isin({*own.get("train", ()), *own.get("val", ())}) for own in (a, b))
+    in_a, in_b = (identity.isin(learned(own)) for own in (a, b))
     counts = {"a": int((in_a & ~in_b).sum()), "b": int((in_b & ~in_a).sum()), "both": int((in_a & in_b).sum())}
     return table[~in_a & ~in_b], counts
 

@@ -22,7 +22,7 @@ from pipeline.stages.predict import Predictor
 from pipeline.stages.progress import say
 from pipeline.stages.readings import note_reading, reading_of
 from pipeline.stages.robustness import robustness
-from pipeline.stages.scoring import Scored, compare, identities, pool, readable_files, score
+from pipeline.stages.scoring import Scored, compare, identities, learned, pool, readable_files, score
 from pipeline.stages.time_use import time_use
 from pipeline.stages.views import check_views, predict_views
 from pipeline.tracking.evaluations import FinishedRun
@@ -209,7 +209,7 @@ def select(table: pd.DataFrame, own: dict[str, Any], split: Which, home: bool) -
     identity = identities(table)
     if home or split != "test":
         return table[identity.isin(set(own.get(split, [])))], 0
-    known = identity.isin(set(own.get("train", [])) | set(own.get("val", [])))
+    known = identity.isin(learned(own))
     return table[~known], int(known.sum())
 
 

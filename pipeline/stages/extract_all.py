@@ -23,13 +23,13 @@ from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import Plan
 from pipeline.data.features import FeatureStore, feature_key
 from pipeline.errors import ConfigError, DataError
-from pipeline.model.classifier import build_classifier
 from pipeline.model.trunk import check_name
 from pipeline.stages.devices import choose_device, choose_workers
 from pipeline.stages.distributed import is_first, joined
 from pipeline.stages.extract import encode_again, encoders_digest, fill, training_views
 from pipeline.stages.ingest import Ingested, ingest
 from pipeline.stages.progress import bar
+from pipeline.stages.start import first_model
 
 SPLITS = ("train", "val", "test")
 INDEX = "index.parquet"
@@ -90,7 +90,7 @@ def _extract_all(config: Config, out: Path | None, device: torch.device) -> Extr
     data = ingest(config.data, split=not every, policy=Policy(config.limits, config.video.partial), task=config.task)
     data = replace(data, table=data.table.assign(split="train")) if every else data
     torch.manual_seed(config.seed)
-    model = build_classifier(config, len(data.classes)).to(device).eval()
+    model = first_model(config, data.classes)[0].to(device).eval()
     plan, workers = Plan.of(config), choose_workers(config.training.workers)
     encoders = encoders_digest(model, config.encoder.grid)
     views = computed = present = 0
@@ -130,7 +130,7 @@ def check_frozen(config: Config) -> None:
     check_name(config.encoder.name)
     if not config.encoder.frozen:
         raise ConfigError("features of an encoder that is trained cannot be stored; set encoder.frozen true")
-    if config.encoder.weights == "none":
+    if config.encoder.weights == "none" and config.training.start_from is None:
         raise ConfigError("a frozen encoder without weights has no features worth storing; set encoder.weights")
 
 

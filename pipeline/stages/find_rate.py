@@ -20,7 +20,6 @@ from pipeline.data.batches import Batch
 from pipeline.data.catalog import Policy
 from pipeline.data.stream import view_seed
 from pipeline.errors import DataError
-from pipeline.model.classifier import build_classifier
 from pipeline.model.losses import known
 from pipeline.report.rate_figure import rate_figure
 from pipeline.report.tables import write_json
@@ -34,6 +33,7 @@ from pipeline.stages.progress import bar
 from pipeline.stages.resume import TrainingState
 from pipeline.stages.run_folder import locked, make_folder, recorded
 from pipeline.stages.sources import Source
+from pipeline.stages.start import first_model
 from pipeline.stages.step import TrainStep, class_weights, log_prior
 
 LOWEST, HIGHEST = 1e-6, 1.0
@@ -85,7 +85,7 @@ def find_rate(config: Config, out: str | Path | None = None) -> FoundRate:
         data = ingest(config.data, policy=Policy(config.limits, config.video.partial), task=config.task)
         check_data(data, config.data)
         torch.manual_seed(config.seed)
-        model = build_classifier(with_gap(config, data), len(data.classes)).to(device)
+        model = first_model(with_gap(config, data), data.classes)[0].to(device)
         nowhere = TrainingState(flatten(recorded(config)), data.split_digest)
         train, _ = sources_for(config, data, model, nowhere, device)
         labels, classes = train.known_targets, len(data.classes)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.addresses import STORE_SCHEMES
 from pipeline.config import TrackingConfig
 from pipeline.errors import CheckpointError
 from pipeline.stages.devices import choose_device
@@ -14,8 +15,6 @@ from pipeline.stages.distributed import from_first, joined
 from pipeline.stages.engine import Precision
 from pipeline.stages.predict import Predictor, load_predictor
 from pipeline.stages.run_folder import FOLDS
-
-STORE_SCHEMES = ("runs:/", "models:/")
 
 
 def load_model(

@@ -50,6 +50,7 @@ class TrainingState:
         key: names this training in its MLflow run, which is found by it when a kill came before `run_id` was kept.
         begun: the model is ready and its weights are kept; before, the features may be missing.
         checkpoints: digests of the checkpoints that belong to this state, by the name of their folder.
+        origin: the model it started from (`stages/start.py`), which may be gone when it goes on; empty without one.
     """
 
     config: dict[str, Any]
@@ -66,6 +67,7 @@ class TrainingState:
     key: str = ""
     begun: bool = False
     checkpoints: dict[str, str] = field(default_factory=dict)
+    origin: dict[str, Any] = field(default_factory=dict)
 
 
 def save_state(folder: Path, state: TrainingState, sections: Mapping[str, Mapping[str, Tensor]]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from pipeline.addresses import STORE_SCHEMES
 from pipeline.config import Config, flatten, to_dict
 from pipeline.disk import no_room, refusal
 from pipeline.errors import CheckpointError, UserError
@@ -54,10 +55,13 @@ def opened(config: Config, out: Path | None, fresh: bool, resume: bool) -> Itera
 
 
 def rooted(config: Config) -> Config:
-    """With an absolute data.root: a checkpoint finds its data again from any folder."""
-    if not config.data.root:
-        return config
-    return replace(config, data=replace(config.data, root=os.path.abspath(config.data.root)))
+    """With absolute paths: a checkpoint finds its data again from any folder, and what it started from."""
+    if config.data.root:
+        config = replace(config, data=replace(config.data, root=os.path.abspath(config.data.root)))
+    start = config.training.start_from
+    if start and not start.startswith(STORE_SCHEMES):
+        config = replace(config, training=replace(config.training, start_from=os.path.abspath(start)))
+    return config
 
 
 def _unfinished(folder: Path, config: Config, resume: bool) -> TrainingState | None:

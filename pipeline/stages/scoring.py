@@ -171,6 +171,16 @@ def identities(table: pd.DataFrame) -> pd.Series[str]:
     return digests.where(digests != "", names)
 
 
+def learned(split: dict[str, Any]) -> set[str]:
+    """Content identities of the clips that a model, and those it started from, learned from or were chosen by.
+
+    Args:
+        split: of a checkpoint's card.
+    """
+    before = split.get("before", {})
+    return {name for part in ("train", "val") for name in (*split.get(part, ()), *before.get(part, ()))}
+
+
 def _check_classes(found: Sequence[str], known: Sequence[str]) -> None:
     unknown = [name for name in found if name not in set(known)]
     if unknown:

@@ -20,7 +20,7 @@ from pipeline.disk import replacing
 from pipeline.errors import DataError
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import Card
-from pipeline.model.classifier import Classifier, build_classifier
+from pipeline.model.classifier import Classifier
 from pipeline.model.readings import as_json
 from pipeline.report.figures import curves_figure
 from pipeline.report.inside_figure import inside_figure
@@ -56,6 +56,7 @@ from pipeline.stages.resume import TrainingState, save_state
 from pipeline.stages.rows import result_row
 from pipeline.stages.run_folder import RESULT, clear, forget_state, locked, opened, recorded, rooted
 from pipeline.stages.scoring import Scored, identities, score
+from pipeline.stages.start import begin_model
 from pipeline.stages.target_notes import target_notes
 from pipeline.tracking.environment import record_environment
 from pipeline.tracking.evaluations import READINGS_PLACE
@@ -174,9 +175,12 @@ def _train_in(
     if state is not None:
         state = _same_data(state, data, folder)
     torch.manual_seed(config.seed)
-    model = build_classifier(with_gap(config, data), len(data.classes)).to(device)
+    model, origin = begin_model(with_gap(config, data), data, state)
+    model.to(device)
     if state is None:
-        state = TrainingState(flatten(recorded(config)), data.split_digest, classes=data.classes, key=uuid4().hex)
+        state = TrainingState(
+            flatten(recorded(config)), data.split_digest, classes=data.classes, key=uuid4().hex, origin=origin
+        )
         if is_first() and not fresh:
             save_state(folder, state, {})  # by its key, a run is found whose identifier a kill kept from the folder
     run = start(config.tracking, config.name, state.run_id, parent, state.key, folder)
@@ -268,6 +272,8 @@ def _train_tracked(
 def _card(config: Config, data: Ingested, state: TrainingState) -> Card:
     identity = identities(data.table)
     split = {name: identity[data.table["split"] == name].tolist() for name in ("train", "val", "test")}
+    if state.origin:
+        split["before"] = {name: state.origin[name] for name in ("train", "val")}
     versions = {}
     for library in LIBRARIES:
         try:
@@ -278,6 +284,8 @@ def _card(config: Config, data: Ingested, state: TrainingState) -> Card:
     stream = {"rate": rate, "length": length}  # what `watch` and `tune_watch` go by
     reference = {"train": training_reference(data.table)}
     described = {"data_digest": data.digest, "run_id": state.run_id, "stream": stream, "reference": reference}
+    if state.origin:
+        described["start"] = {name: state.origin[name] for name in ("model", "digest")}
     return Card(recorded(config), data.classes, {"digest": data.split_digest, **split}, {}, versions, described)
 
 

@@ -44,6 +44,7 @@ from pipeline.stages.ingest import Ingested, clip_files, ingest
 from pipeline.stages.predict import Predictor
 from pipeline.stages.resume import TrainingState
 from pipeline.stages.sources import FeatureSource, Source
+from pipeline.stages.start import check_origin, first_model
 
 Answer = Callable[[Predictor, bool], dict[str, list[float]]]
 """From a model, and whether the moments are shuffled, to the probabilities of each test clip that can be read."""
@@ -161,7 +162,10 @@ def run_cell(config: Config) -> Outcome:
     data = _ingested(config)
     device = choose_device(config.training.device)
     torch.manual_seed(config.seed)
-    model = build_classifier(config, len(data.classes)).to(device)
+    model, origin = first_model(config, data.classes)
+    if origin is not None:
+        check_origin(origin, data, config.data.allow_leak)
+    model.to(device)
     state = TrainingState({}, data.split_digest, None, classes=data.classes)
     memory.reset(device)
     with contextlib.redirect_stderr(io.StringIO()), tempfile.TemporaryDirectory() as folder:

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.addresses import is_address
+from pipeline.addresses import STORE_SCHEMES, is_address
 from pipeline.config import FetchConfig, RayConfig, TrackingConfig
 from pipeline.data.clip_file import ClipFile
 from pipeline.data.policy import Policy
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.model import checkpoint
 from pipeline.stages.engine import Precision
-from pipeline.stages.models import STORE_SCHEMES, checkpoint_folder
+from pipeline.stages.models import checkpoint_folder
 from pipeline.stages.predict import Prediction, Predictor, load_predictor
 from pipeline.stages.scale.answering import Answering, Shipped, predictions_of
 from pipeline.stages.scale.decoding import decode, paths_table
