@@ -8,9 +8,11 @@ A real `mlflow server` with SQLite and proxied artifacts is killed with SIGKILL,
 drawn from the seed; it stays away for up to four seconds, and comes up again. The training is the same each time, at
 most two epochs a second. What is left over at its end is sent by `video-lstm sync`.
 
-Compared are: the metrics' names, steps and values, each step once (but for `time/`); the parameters; the tags; the
-status; that the artifacts have the same names, and are the files of the training's folder to the byte; that a second
-sync sends nothing; and that there is one run.
+Compared are: the metrics' names, steps and values, each step once; the parameters; the tags; the status; that the
+artifacts have the same names, and are the files of the training's folder to the byte; that a second sync sends nothing;
+and that there is one run. Of what a clock or the machine says (metrics `time/` and `system/`, the last line of the
+note, when the test split was read) only that it is there. Change nothing in the repository meanwhile: a run tells its
+commit.
 """
 
 from __future__ import annotations
@@ -52,6 +54,8 @@ parser = config_parser("train", "")
 config = to_config(parser, parser.parse_args(["--config", sys.argv[1]]))
 train(config, sys.argv[2], on_epoch=lambda *_: time.sleep(0.5))
 """
+MEASURED = ("time/", "system/")
+"""Metrics that are never the same twice."""
 OWN = ("training.key", "mlflow.source.name", "mlflow.user")
 """Tags that two runs need not share."""
 
@@ -181,11 +185,11 @@ def facts(address: str, experiment: str, folder: Path) -> dict[str, Any]:
     found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
     run_id, data = found[0].info.run_id, found[0].data
     facts: dict[str, Any] = {"runs": len(found), "status": found[0].info.status}
-    names = sorted(name for name in data.metrics if not name.startswith("time/"))
-    points = {name: client.get_metric_history(run_id, name) for name in names}
+    facts["measured"] = sorted(name for name in data.metrics if name.startswith(MEASURED))
+    points = {name: client.get_metric_history(run_id, name) for name in sorted(data.metrics.keys() - facts["measured"])}
     facts["metrics"] = {name: sorted((p.step, p.value) for p in history) for name, history in points.items()}
     facts["params"] = {key: value for key, value in data.params.items() if key != "tracking.experiment"}
-    facts["tags"] = {key: value for key, value in data.tags.items() if key not in OWN}
+    facts["tags"] = {key: without_clock(key, value) for key, value in data.tags.items() if key not in OWN}
     with tempfile.TemporaryDirectory() as copy:
         root = Path(client.download_artifacts(run_id, "", copy))
         digests = {str(path.relative_to(root)): sha256(path) for path in root.rglob("*") if path.is_file()}
@@ -198,6 +202,13 @@ def facts(address: str, experiment: str, folder: Path) -> dict[str, Any]:
         if top in local and (local[top] / rest).exists()
     }
     return facts
+
+
+def without_clock(key: str, tag: str) -> str:
+    """A tag without the seconds of the stages, and without the time at which the test split was read."""
+    if key == "mlflow.note.content":
+        return tag.rstrip().rpartition("\n")[0]
+    return tag.partition(" ")[2] if key == "test.last_reading" else tag
 
 
 def sha256(path: Path) -> str:

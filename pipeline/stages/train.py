@@ -271,7 +271,7 @@ def _train_tracked(
 
 def _card(config: Config, data: Ingested, state: TrainingState) -> Card:
     identity = identities(data.table)
-    split = {name: identity[data.table["split"] == name].tolist() for name in ("train", "val", "test")}
+    split: dict[str, Any] = {name: identity[data.table["split"] == name].tolist() for name in ("train", "val", "test")}
     if state.origin:
         split["before"] = {name: state.origin[name] for name in ("train", "val")}
     versions = {}
