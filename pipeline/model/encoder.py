@@ -13,6 +13,7 @@ from pipeline.config import EncoderConfig
 from pipeline.errors import ConfigError
 from pipeline.model.blocks import blocks
 from pipeline.model.folding import Folded
+from pipeline.model.parts import Parts, in_parts
 from pipeline.model.trunk import build_trunk, check_frame_size, normalisation
 from pipeline.model.weights import apply_weights, load_weights
 
@@ -29,9 +30,10 @@ class Encoder(nn.Module):
     Frames come in as they left the decoder, so that training, evaluation and streaming cannot normalise
     differently.
 
-    In evaluation mode and without gradients the trunk's batch norms are folded into its convolutions. Modules and
-    state dict stay what they are; the folded copy follows every change of the weights that PyTorch counts (optimisers,
-    `load_state_dict`, `to`). A write through `.data` is not counted: call `eval()` after it.
+    In evaluation mode and without gradients the trunk's batch norms are folded into its convolutions; in training those
+    of the blocks that are fixed. Modules and state dict stay what they are; the folded copy follows every change of the
+    weights that PyTorch counts (optimisers, `load_state_dict`, `to`). A write through `.data` is not counted: call
+    `eval()` or `train()` after it.
 
     Args:
         trunk: maps normalised frames (N, 3, S, S) to feature maps (N, channels, h, w).
@@ -83,7 +85,10 @@ class Encoder(nn.Module):
         self._fixed = [trunk.get_submodule(path).requires_grad_(False) for path in fixed]
         self._folded = Folded(trunk.eval(), torch.bfloat16 if precision == "bf16" else None)
         self._compiled: Callable[[Tensor], Tensor] | None = None
+        self._parts: Parts | None = None
         self.train(self.training)
+        if fixed:
+            self._parts = in_parts(self.trunk, fixed)
 
     def compile_trunk(self) -> None:
         """Let PyTorch compile what the trunk does in training; modules and state dict stay what they are.
@@ -110,6 +115,8 @@ class Encoder(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """As `nn.Module.train`, except that what is frozen, held or fixed stays in evaluation mode."""
         self._folded.drop()
+        if self._parts is not None:
+            self._parts.drop()
         if self.frozen and not self.training:
             return self  # as it is already: an epoch on stored features would notice the walk through all layers
         super().train(mode and not self.frozen and not self.held)
@@ -126,17 +133,25 @@ class Encoder(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not (self.frozen or self.held)):
             if self.training:
                 return self.pool(self.feature_map(frames))
-            chunk = CHUNK if frames.device.type == "cpu" else GPU_CHUNK
-            return torch.cat([self.pool(self.feature_map(part)) for part in frames.split(chunk)])
+            parts = frames.split(chunk_of(frames.device))
+            return torch.cat([self.pool(self.feature_map(part)) for part in parts])
 
     def feature_map(self, frames: Tensor) -> Tensor:
         """Frames (N, 3, S, S), uint8 or float in 0..255, to the trunk's last map (N, channels, h, w) float."""
         if self.training or torch.is_grad_enabled():
             self._folded.drop()  # an update may follow
-            learning = self._compiled if self._compiled is not None and self.training else self.trunk
-            return learning(self._normalise(frames, None)).to(self.mean.dtype)
+            return self._learn(self._normalise(frames, None)).to(self.mean.dtype)
         trunk = self._folded.of(self.trunk)
         return trunk(self._normalise(frames, None if trunk is self.trunk else self._folded.dtype)).to(self.mean.dtype)
+
+    def _learn(self, frames: Tensor) -> Tensor:
+        """Normalised frames through the trunk as it is in training."""
+        if self.training and self._compiled is not None:
+            return self._compiled(frames)
+        if self.training and self._parts is not None:
+            return self._parts(frames, chunk_of(frames.device))
+        result: Tensor = self.trunk(frames)
+        return result
 
     def _normalise(self, frames: Tensor, dtype: torch.dtype | None) -> Tensor:
         # The copy to channels last comes at the end: the arithmetic is quicker on whole planes.
@@ -146,6 +161,11 @@ class Encoder(nn.Module):
     def pool(self, maps: Tensor) -> Tensor:
         """Feature maps (N, channels, h, w) to vectors (N, dim): the means of grid x grid cells."""
         return F.adaptive_avg_pool2d(maps, self.grid).flatten(1)
+
+
+def chunk_of(device: torch.device) -> int:
+    """Frames per pass without gradients."""
+    return CHUNK if device.type == "cpu" else GPU_CHUNK
 
 
 @torch.inference_mode(False)  # weights made under it keep no count of their changes and would be folded at each call

@@ -57,7 +57,7 @@ def fold_graph(trunk: nn.Module) -> tuple[fx.Graph, list[tuple[str, str]]]:
 
     A norm can be folded when all it reads is a convolution that nothing else reads, and both run once.
     """
-    graph = _Tracer().trace(trunk)
+    graph = trace(trunk)
     layers = {node: trunk.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"}
     calls = [id(layer) for layer in layers.values()]
     pairs = []
@@ -72,6 +72,11 @@ def fold_graph(trunk: nn.Module) -> tuple[fx.Graph, list[tuple[str, str]]]:
             node.replace_all_uses_with(before)
             graph.erase_node(node)
     return graph, pairs
+
+
+def trace(trunk: nn.Module) -> fx.Graph:
+    """A trunk's graph down to single layers, in the mode that the trunk is in."""
+    return _Tracer().trace(trunk)
 
 
 def fold(
