@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Literal, Self
 
 import torch
@@ -81,14 +82,11 @@ class Encoder(nn.Module):
         self.trunk.to(memory_format=torch.channels_last)
         if frozen:
             self.requires_grad_(False)
-        fixed = [path for block in blocks(trunk)[:-learning] for path in block] if learning else []
-        self._fixed = [trunk.get_submodule(path).requires_grad_(False) for path in fixed]
+        self._fixed_paths = [path for block in blocks(trunk)[:-learning] for path in block] if learning else []
+        self._fixed = [trunk.get_submodule(path).requires_grad_(False) for path in self._fixed_paths]
         self._folded = Folded(trunk.eval(), torch.bfloat16 if precision == "bf16" else None)
         self._compiled: Callable[[Tensor], Tensor] | None = None
-        self._parts: Parts | None = None
         self.train(self.training)
-        if fixed:
-            self._parts = in_parts(self.trunk, fixed)
 
     def compile_trunk(self) -> None:
         """Let PyTorch compile what the trunk does in training; modules and state dict stay what they are.
@@ -115,8 +113,8 @@ class Encoder(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """As `nn.Module.train`, except that what is frozen, held or fixed stays in evaluation mode."""
         self._folded.drop()
-        if self._parts is not None:
-            self._parts.drop()
+        if parts := self.__dict__.get("_parts"):
+            parts.drop()
         if self.frozen and not self.training:
             return self  # as it is already: an epoch on stored features would notice the walk through all layers
         super().train(mode and not self.frozen and not self.held)
@@ -143,6 +141,11 @@ class Encoder(nn.Module):
             return self._learn(self._normalise(frames, None)).to(self.mean.dtype)
         trunk = self._folded.of(self.trunk)
         return trunk(self._normalise(frames, None if trunk is self.trunk else self._folded.dtype)).to(self.mean.dtype)
+
+    @cached_property
+    def _parts(self) -> Parts | None:
+        """Made at the first training step: who only classifies need not wait for it."""
+        return in_parts(self.trunk, self._fixed_paths) if self._fixed_paths else None
 
     def _learn(self, frames: Tensor) -> Tensor:
         """Normalised frames through the trunk as it is in training."""
