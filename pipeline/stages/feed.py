@@ -25,13 +25,14 @@ def sources_for(
     """Where the batches come from: the feature store for a frozen encoder, the files for one that is trained.
 
     Of several processes each has all training clips, of which it reads its part of every batch, and whole batches of
-    the validation clips. What is fitted to the data, the first one has.
+    the validation clips. What is fitted to the data, the first one has; a model that started from another one, or goes
+    on, has it already.
     """
     plan, workers = Plan.of(config), choose_workers(config.training.workers)
     train_files, val_files = data.files("train"), data.files("val")
     store = FeatureStore()
     if not model.frozen:
-        if state.epoch == 0 and is_first():
+        if fresh(state) and is_first():
             standardise(model, train_files, plan, store, "", workers, config.seed)
         settings = config.training
         pinned = device.type == "cuda"
@@ -46,7 +47,7 @@ def sources_for(
         failed = fill(model, files, training_views(files, views), plan, store, encoders, device, workers).failed
         state.failed |= failed
         kept.append([file for file in files if file.path not in failed])
-    if state.epoch == 0 and is_first():
+    if fresh(state) and is_first():
         standardise(model, kept[0], plan, store, encoders, workers, config.seed)
     batch_size, seed = config.training.batch_size, config.seed
 
@@ -61,15 +62,20 @@ def sources_for(
     return sources[0], sources[1] if kept[1] else None
 
 
+def fresh(state: TrainingState) -> bool:
+    """Whether the model has yet to be fitted to the mean and deviation of its data."""
+    return state.epoch == 0 and not state.origin
+
+
 def _own_batches(files: list[ClipFile], batch_size: int) -> list[ClipFile]:
     """The files of this process's batches, which stay the batches of one process."""
     return [file for batch in in_batches(files, batch_size)[mine()] for file in batch]
 
 
 def _fit_targets(model: Classifier, train: Source, state: TrainingState) -> None:
-    """Mean and deviation of the training clips' numbers; a resumed training finds them among its weights."""
+    """Mean and deviation of the training clips' numbers."""
     values = train.known_targets
-    if model.numeric and state.epoch == 0:
-        if not len(values):
-            raise DataError("no training clip has a value at any of its moments; do the list's times fit the clips?")
+    if model.numeric and not len(values):
+        raise DataError("no training clip has a value at any of its moments; do the list's times fit the clips?")
+    if model.numeric and fresh(state):
         model.fit_targets(float(values.mean()), float(values.std()))

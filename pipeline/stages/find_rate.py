@@ -33,7 +33,7 @@ from pipeline.stages.progress import bar
 from pipeline.stages.resume import TrainingState
 from pipeline.stages.run_folder import locked, make_folder, recorded
 from pipeline.stages.sources import Source
-from pipeline.stages.start import first_model
+from pipeline.stages.start import begin_model
 from pipeline.stages.step import TrainStep, class_weights, log_prior
 
 LOWEST, HIGHEST = 1e-6, 1.0
@@ -85,8 +85,9 @@ def find_rate(config: Config, out: str | Path | None = None) -> FoundRate:
         data = ingest(config.data, policy=Policy(config.limits, config.video.partial), task=config.task)
         check_data(data, config.data)
         torch.manual_seed(config.seed)
-        model = first_model(with_gap(config, data), data.classes)[0].to(device)
-        nowhere = TrainingState(flatten(recorded(config)), data.split_digest)
+        model, origin = begin_model(with_gap(config, data), data, None)
+        model.to(device)
+        nowhere = TrainingState(flatten(recorded(config)), data.split_digest, origin=origin)
         train, _ = sources_for(config, data, model, nowhere, device)
         labels, classes = train.known_targets, len(data.classes)
         prior = log_prior(labels, classes, config)

@@ -54,9 +54,9 @@ def begin_model(config: Config, data: Ingested, state: TrainingState | None) -> 
     model, origin = first_model(config, data.classes)
     if origin is None:
         return model, {}
-    if state is None or not begun:
+    if not begun:
         check_origin(origin, data, config.data.allow_leak)
-    elif state.origin.get("digest") != origin.digest:
+    elif state is not None and state.origin.get("digest") != origin.digest:
         raise CheckpointError(
             f"training.start_from {origin.model} is not the model any more that this training began with; start over "
             "with --fresh"

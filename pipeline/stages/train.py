@@ -178,11 +178,10 @@ def _train_in(
     model, origin = begin_model(with_gap(config, data), data, state)
     model.to(device)
     if state is None:
-        state = TrainingState(
-            flatten(recorded(config)), data.split_digest, classes=data.classes, key=uuid4().hex, origin=origin
-        )
+        state = TrainingState(flatten(recorded(config)), data.split_digest, classes=data.classes, key=uuid4().hex)
         if is_first() and not fresh:
             save_state(folder, state, {})  # by its key, a run is found whose identifier a kill kept from the folder
+    state.origin = origin
     run = start(config.tracking, config.name, state.run_id, parent, state.key, folder)
     state.run_id = run.run_id or state.run_id
     try:

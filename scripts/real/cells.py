@@ -38,13 +38,13 @@ from pipeline.model.classifier import Classifier, build_classifier
 from pipeline.stages.calibrate import calibrate
 from pipeline.stages.devices import choose_device
 from pipeline.stages.extract import encoders_digest, fill, standardise, training_views
-from pipeline.stages.feed import sources_for
+from pipeline.stages.feed import fresh, sources_for
 from pipeline.stages.fit import fit
 from pipeline.stages.ingest import Ingested, clip_files, ingest
 from pipeline.stages.predict import Predictor
 from pipeline.stages.resume import TrainingState
 from pipeline.stages.sources import FeatureSource, Source
-from pipeline.stages.start import check_origin, first_model
+from pipeline.stages.start import begin_model
 
 Answer = Callable[[Predictor, bool], dict[str, list[float]]]
 """From a model, and whether the moments are shuffled, to the probabilities of each test clip that can be read."""
@@ -162,11 +162,9 @@ def run_cell(config: Config) -> Outcome:
     data = _ingested(config)
     device = choose_device(config.training.device)
     torch.manual_seed(config.seed)
-    model, origin = first_model(config, data.classes)
-    if origin is not None:
-        check_origin(origin, data, config.data.allow_leak)
+    model, origin = begin_model(config, data, None)
     model.to(device)
-    state = TrainingState({}, data.split_digest, None, classes=data.classes)
+    state = TrainingState({}, data.split_digest, None, classes=data.classes, origin=origin)
     memory.reset(device)
     with contextlib.redirect_stderr(io.StringIO()), tempfile.TemporaryDirectory() as folder:
         prepare = _stored if model.frozen else _decoded
@@ -210,7 +208,8 @@ def _stored(
     (learned, train), (_, val), (tested, test) = (
         source(*part) for part in (("train", config.augmentation.views), ("val", 1), ("test", 1))
     )
-    standardise(model, learned, plan, store, encoders, 0, config.seed)
+    if fresh(state):
+        standardise(model, learned, plan, store, encoders, 0, config.seed)
 
     def answer(predictor: Predictor, shuffle: bool) -> dict[str, list[float]]:
         clips = [ClipInputs(test.features(index), test.moments(index)) for index in range(len(tested))]

@@ -147,3 +147,20 @@ def test_a_frozen_encoder_needs_no_other_weights_then(make_config: Any) -> None:
     with pytest.raises(ConfigError, match="no features worth storing"):
         check_frozen(make_config(encoder__frozen=True))
     check_frozen(make_config(encoder__frozen=True, training__start_from="runs/demo"))
+
+
+@pytest.mark.parametrize("task", ["regression", "label"])
+def test_what_it_is_standardised_with_stays(make_config: Any, tiny_clips: Path, tmp_path: Path, task: str) -> None:
+    rows = ["path,group,value" if task == "regression" else "path,group,label"]
+    for number, path in enumerate(sorted(tiny_clips.rglob("*c0[12].*"))):
+        rows.append(f"{path},{path.stem[-7:-4]},{number % 7 if task == 'regression' else path.parent.name}")
+    (tmp_path / "list.csv").write_text("\n".join(rows) + "\n")
+    flow = {"task": task, "video__streams": "difference", "data__root": str(tmp_path / "list.csv"), **NOTHING}
+    train.train(make_config(**flow), tmp_path / "start")
+    other = {"data__test": 0.2, "data__allow_leak": True}  # so that it learns from other clips
+    train.train(make_config(**flow, **other, training__start_from=str(tmp_path / "start")), tmp_path / "run")
+    before, after = weights(tmp_path / "start/best"), weights(tmp_path / "run/best")
+    names = [name for name in before if "standardisation" in name or "target" in name]
+    assert len(names) == 2 + 2 * (task == "regression")
+    assert all(torch.equal(before[name], after[name]) for name in names)
+    assert any(bool((before[name] != 0).any()) for name in names)
