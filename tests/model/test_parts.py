@@ -114,7 +114,7 @@ def test_a_trunk_that_cannot_be_cut_stays_whole() -> None:
 
 
 def test_all_blocks_but_one_can_be_fixed() -> None:
-    for name in NAMES:
+    for name in ("compact", "resnet18", "densenet121", "googlenet"):
         trunk = build_encoder(EncoderConfig(name=name, weights="none", frozen=False)).trunk
         found = blocks(trunk)
         assert in_parts(trunk, [path for block in found[:-1] for path in block]) is not None, name

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import Config, EncoderConfig, RecurrentConfig, VideoConfig
@@ -34,6 +34,7 @@ def answers(model: Classifier) -> torch.Tensor:
 NAMES = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=6, unique=True)
 
 
+@settings(max_examples=30)
 @given(classes=NAMES, known=NAMES)
 def test_each_class_that_is_known_answers_as_before_wherever_it_stands(classes: list[str], known: list[str]) -> None:
     model, other = built(1, len(classes)), built(2, len(known))

@@ -136,7 +136,10 @@ def test_another_build_is_named_with_the_options_that_differ(example: Any, make_
         train.train(make_config(training__start_from=str(tmp_path / "nothing")), tmp_path / "run")
 
 
-def test_the_range_test_begins_there_too(example: Any, make_config: Any, tmp_path: Path) -> None:
+def test_the_range_test_begins_there_too(
+    example: Any, make_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.stages.find_rate.UPDATES", 12)
     fresh = find_rate(make_config(), tmp_path / "fresh")
     started = find_rate(make_config(training__start_from=str(example.folder)), tmp_path / "started")
     assert started.losses[0] < fresh.losses[0]
