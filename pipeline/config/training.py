@@ -13,12 +13,12 @@ from pipeline.errors import ConfigError
 class TrainingConfig:
     """The optimisation."""
 
+    epochs: PositiveInt = 30
+    """Passes over the training clips."""
     start_from: str | None = None
     """Model whose weights the training starts from: a checkpoint or run folder, models:/NAME@ALIAS or runs:/ID. It has
     the same streams, encoder and recurrence; a class that it knows keeps its row of the output layer. Unset: fresh
     weights, and the encoder's own. See docs/training.md."""
-    epochs: PositiveInt = 30
-    """Passes over the training clips."""
     batch_size: PositiveInt = 16
     """Clips per step."""
     accumulate: PositiveInt = 1

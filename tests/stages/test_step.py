@@ -214,9 +214,10 @@ def test_a_loss_that_is_no_number_ends_the_training_whatever_is_switched_on(make
 def test_collapsed_predictions_are_noticed_whatever_is_switched_on(
     make_config: Any, tmp_path: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.stages import train as stage
+    from pipeline.stages import start
+    from pipeline.stages.train import train
 
-    build = stage.build_classifier
+    build = start.build_classifier
 
     def collapsed(*arguments: Any) -> Any:
         model = build(*arguments)
@@ -224,10 +225,10 @@ def test_collapsed_predictions_are_noticed_whatever_is_switched_on(
             model.branches["rgb"].output.bias[1] = 100.0  # type: ignore[union-attr, operator]
         return model
 
-    monkeypatch.setattr(stage, "build_classifier", collapsed)
+    monkeypatch.setattr(start, "build_classifier", collapsed)
     training = TrainingConfig(
         epochs=3, batch_size=4, learning_rate=1e-9, warmup=0.0, workers=0, device="cpu",
         accumulate=2, ema=0.9, cutmix=1.0, logit_adjustment=1.0,
     )  # fmt: skip
-    stage.train(make_config(training=training), tmp_path / "run")
+    train(make_config(training=training), tmp_path / "run")
     assert "warning: predictions collapse" in capsys.readouterr().err
