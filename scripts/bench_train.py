@@ -15,8 +15,6 @@ loader_efficiency  trained encoder: clips per second of whole training epochs, o
                    all of them want the same cores, so their times add up. The bound is measured before and after each
                    epoch, as a machine is not equally fast for minutes; median of the epochs; the worst of the encoders
 tracking_share     of an epoch on stored features: what MLflow takes
-fixed_blocks       a training step of an encoder of which only the last five blocks learn, with the others run as in
-                   training (unfolded, all frames at once), over ours
 channels_last      a training step with the trunk in NCHW, over ours
 compile            a training step, over the same with `training.compile`; the losses of a few steps must agree
 """
@@ -75,10 +73,8 @@ from pipeline.tracking.runs import start
 
 TRAINED = (("compact", 64), ("mobilenet_v3_small", 112))
 """Encoders that are trained, and the size of their frames."""
-FINE_TUNED = ("efficientnet_lite0", 112, 5)
-"""The encoder, the size and the learning blocks of configs/fine_tune.yaml."""
 TOLERANCE = 1e-2
-"""Largest relative difference between the losses of a trunk in two ways over `STEPS` updates."""
+"""Largest relative difference between the losses of a compiled and a plain trunk over `STEPS` updates."""
 STEPS = 5
 
 
@@ -292,24 +288,6 @@ def bench_steps(root: str, data: Ingested, net: str, size: int, quick: bool) -> 
         steps[way].begin(0)
     for encoder in steps["NCHW"].model.encoders.values():
         as_planes(encoder)
-    seconds = in_turns(steps, batch, quick, net)
-    ours = seconds["ours"]
-    others = {"NCHW": "channels_last", "compiled": "compile"}
-    rows = []
-    for way, name in others.items():
-        if way in seconds:
-            pair = (seconds[way], ours)
-            what = (f"{way} step", "our step")
-            rows.append(Row(f"{name}_{net}", *((what, pair) if way == "NCHW" else (what[::-1], pair[::-1]))))
-    return rows
-
-
-def in_turns(steps: dict[str, TrainStep], batch: Batch, quick: bool, net: str) -> dict[str, float]:
-    """Median seconds of a step in each way, which must be the same step.
-
-    Raises:
-        RuntimeError: one of them learned something else.
-    """
     losses = {way: [step.train([batch])[0] for _ in range(STEPS)] for way, step in steps.items()}  # also warms up
     for way, found in losses.items():
         if not np.allclose(found, losses["ours"], rtol=TOLERANCE):
@@ -318,32 +296,15 @@ def in_turns(steps: dict[str, TrainStep], batch: Batch, quick: bool, net: str) -
     for _ in range(3 if quick else 15):
         for way, step in steps.items():
             seconds[way].append(sum(time_update(step, [batch]).values()))
-    return {way: statistics.median(found) for way, found in seconds.items()}
-
-
-def bench_fixed(root: str, data: Ingested, quick: bool) -> Row:
-    """A training step of an encoder that is fine-tuned, with its fixed blocks folded and not.
-
-    Raises:
-        RuntimeError: the two learned something else.
-    """
-    net, size, learning = FINE_TUNED
-    config = demo_config(
-        root, 3,
-        video=VideoConfig(frames=12, size=size),
-        encoder=EncoderConfig(name=net, weights="none", frozen=False, unfreeze_blocks=learning),
-        recurrent=RecurrentConfig(dropout=0.0),
-    )  # fmt: skip
-    device = choose_device(config.training.device)
-    steps = {}
-    for way in ("ours", "whole"):
-        torch.manual_seed(0)
-        steps[way] = TrainStep(build_classifier(config, len(data.classes), load=False).to(device), config, device, None)
-        steps[way].begin(0)
-    for encoder in steps["whole"].model.encoders.values():
-        encoder._parts = None
-    seconds = in_turns(steps, one_batch(data, config), quick, net)
-    return Row(f"fixed_blocks_{net}", ("trunk in one", "our step"), (seconds["whole"], seconds["ours"]))
+    ours = statistics.median(seconds["ours"])
+    others = {"NCHW": "channels_last", "compiled": "compile"}
+    rows = []
+    for way, name in others.items():
+        if way in seconds:
+            pair = (statistics.median(seconds[way]), ours)
+            what = (f"{way} step", "our step")
+            rows.append(Row(f"{name}_{net}", *((what, pair) if way == "NCHW" else (what[::-1], pair[::-1]))))
+    return rows
 
 
 def as_planes(encoder: Any) -> None:
@@ -363,7 +324,6 @@ def bench(quick: bool) -> tuple[dict[str, float], list[Row]]:
         data = ingest(DataConfig(root=clips))
         for net, size in TRAINED[:1] if quick else TRAINED:
             rows += [bench_loader(clips, data, net, size, quick), *bench_steps(clips, data, net, size, quick)]
-        rows.append(bench_fixed(clips, data, quick))
     named = {row.name: row.ratio for row in rows}
     named["loader_efficiency"] = min(ratio for name, ratio in named.items() if name.startswith("loader_"))
     return {name: round(value, 4) for name, value in sorted(named.items())}, rows
