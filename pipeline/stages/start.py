@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.config import Config, flatten, to_dict
@@ -35,8 +35,8 @@ class Origin:
 
     model: str
     digest: str
-    train: list[str] = field(default_factory=list)
-    val: list[str] = field(default_factory=list)
+    train: list[str]
+    val: list[str]
 
 
 def begin_model(config: Config, data: Ingested, state: TrainingState | None) -> tuple[Classifier, dict[str, Any]]:

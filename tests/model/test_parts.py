@@ -56,6 +56,21 @@ def test_the_same_vectors_gradients_and_statistics_in_parts_as_in_one(name: str)
         torch.testing.assert_close(x, other[key], rtol=1e-6, atol=1e-9 * (1 + float(other[key].abs().max())))
 
 
+@pytest.mark.parametrize("name", ["compact", "efficientnet_lite0"])
+def test_several_updates_end_in_the_same_weights(name: str) -> None:
+    parted = built(name, 2)
+    whole = copy.deepcopy(parted)
+    whole._parts = None
+    for encoder in (parted, whole):
+        optimiser = torch.optim.AdamW([x for x in encoder.parameters() if x.requires_grad], lr=1e-3, eps=1e-3)
+        for _ in range(4):
+            optimiser.zero_grad()
+            encoder(frames()).square().mean().backward()
+            optimiser.step()
+    for (key, one), other in zip(parted.state_dict().items(), whole.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-8, msg=lambda text, key=key: f"{key}: {text}")
+
+
 def test_more_frames_than_a_chunk() -> None:
     parted = built("compact", 1)
     whole = copy.deepcopy(parted)

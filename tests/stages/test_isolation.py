@@ -23,7 +23,7 @@ from pipeline.stages.ingest import ingest
 from pipeline.stages.train import Trained, train
 from tests.hostile import hostile_environment
 
-LIMITS = LimitsConfig(seconds=10.0, memory=1000)
+LIMITS = LimitsConfig(seconds=5.0, memory=1000)
 UNREADABLE = 5
 
 
