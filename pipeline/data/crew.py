@@ -85,6 +85,10 @@ class Worker:
         """It has an item."""
         return self.since is not None and self.number is not None
 
+    def answered(self) -> bool:
+        """Its answer, or its end, waits to be taken in."""
+        return bool(wait([self.connection], 0))
+
     def ask(self, run: Run, number: int | None) -> None:
         """Send an item of a run; None: let it import the task.
 
@@ -307,7 +311,8 @@ class Crew:
                     self._dismiss(worker)
                     self._failed_start(f"not ready after {START_SECONDS:g} s")
                 continue
-            if now - worker.since > self.seconds:
+            # this process may have been held up itself: what is done and only not taken in was in time
+            if now - worker.since > self.seconds and not worker.answered():
                 lost = Lost(Reason.TIMED_OUT, f"after {self.seconds:g} s")
             elif worker.memory() - worker.idle_memory > self.memory << 20:
                 lost = Lost(Reason.OUT_OF_MEMORY, f"over {self.memory} MB")
