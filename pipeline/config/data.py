@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.config.types import (
@@ -160,7 +161,15 @@ class AugmentationConfig:
     crop: AreaFraction = 0.7
     """Smallest share of the frame's area a random crop keeps; 1: no crop. Wrong for values that are positions."""
     flip: ClosedUnitInterval = 0.0
-    """Probability of a mirror image. Leave at 0 where left and right differ in meaning, or values are positions."""
+    """Probability of a mirror image. Leave at 0 where values are positions; where left and right differ in meaning, say
+    in flip_labels what changes."""
+    flip_labels: dict[str, str] = field(default_factory=dict)
+    """Task label: classes that a mirror image exchanges, each pair once, such as {swipe_left: swipe_right}; all others
+    stay what they are."""
+    reverse: ClosedUnitInterval = 0.0
+    """Task label: probability that a clip is played backwards."""
+    reverse_labels: dict[str, str] = field(default_factory=dict)
+    """Classes that playing backwards exchanges, such as {open: close, swipe_up: swipe_down}; all others stay."""
     rotate: NonNegativeFloat = 0.0
     """Largest rotation in degrees. Wrong for values that are positions or directions."""
     brightness: NonNegativeFloat = 0.2
@@ -169,3 +178,15 @@ class AugmentationConfig:
     """Largest relative change of saturation."""
     views: PositiveInt = 4
     """Frozen encoder: stored versions of each training clip; the first is the plain one, the others are augmented."""
+
+    def __post_init__(self) -> None:
+        _check_pairs(self.flip_labels, "augmentation.flip_labels")
+        _check_pairs(self.reverse_labels, "augmentation.reverse_labels")
+
+
+def _check_pairs(labels: Mapping[str, str], option: str) -> None:
+    """Each class has one partner, and none is its own."""
+    named = [name for pair in labels.items() for name in pair]
+    twice = sorted(name for name in set(named) if named.count(name) > 1)
+    if twice:
+        raise ConfigError(f"{option} names '{twice[0]}' twice; give each pair once, and leave out classes that stay")

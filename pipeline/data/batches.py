@@ -16,7 +16,8 @@ from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import Plan
 from pipeline.data.pool import Pool
 from pipeline.data.stream import Request, load_requests
-from pipeline.data.targets import UNLABELLED, ClipTarget, target_at
+from pipeline.data.targets import UNLABELLED, ClipTarget, Target, target_at
+from pipeline.data.turned import seen_as
 from pipeline.errors import VideoError
 
 
@@ -77,13 +78,18 @@ class ClipLoader:
         """
         ahead = 2 * self._batch_size + self.pool.workers
         with closing(load_requests(self.pool, self._files, self._plan, requests, ahead, self._lost)) as loaded:
+            views = iter(requests)
             for size in _sizes(len(requests), self._batch_size) if sizes is None else sizes:
-                items = list(islice(loaded, size))
-                clips = [(item.clip, self._files[item.index].target) for item in items if item.clip is not None]
-                failed = [item.error for item in items if item.error is not None]
+                items = list(zip(islice(loaded, size), islice(views, size), strict=True))
+                clips = [(item.clip, self._seen_as(request)) for item, request in items if item.clip is not None]
+                failed = [item.error for item, _ in items if item.error is not None]
                 times = [clip.times for clip, _ in clips]
                 targets = [target_at(target, clip.times) for clip, target in clips]
                 yield collate([clip.inputs for clip, _ in clips], targets, times, failed, self._pinned)
+
+    def _seen_as(self, request: Request) -> Target:
+        index, view = request
+        return seen_as(self._files[index], view, self._plan.augmentation)
 
 
 def _sizes(count: int, batch_size: int) -> list[int]:

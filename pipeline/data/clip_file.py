@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.targets import UNLABELLED, Target
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How a view shows its clip."""
+
+    mirrored: bool = False
+    backwards: bool = False
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,8 @@ class ClipFile:
         duration: seconds of the clip.
         digest: the clip's identity: its content, and which segment of it.
         first: number within the file of the clip's first frame.
+        turned: what it is to be taken for where it is shown mirrored or backwards and that changes its class, see
+            `data.turned`.
     """
 
     path: str
@@ -29,3 +40,4 @@ class ClipFile:
     duration: float = 0.0
     digest: str = ""
     first: int = 0
+    turned: Mapping[Turn, Target] = field(default_factory=dict)

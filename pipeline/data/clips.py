@@ -8,13 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import AugmentationConfig, Config, DifferenceConfig, FlowConfig, LimitsConfig, VideoConfig
 from pipeline.data.transforms import transform_clip
+from pipeline.data.turned import turn_of
 from pipeline.video.cells import cell_means
 from pipeline.video.clip import Clip
 from pipeline.video.difference import difference_grid, difference_image
@@ -95,16 +96,23 @@ def load_clip(
         VideoError: the file does not hold these frames any more.
     """
     rng = None if seed is None else np.random.default_rng(seed)
-    chosen = choose_frames(times, plan.video, rng)  # the first to draw: `moments` does the same
+    turn = turn_of(seed, plan.augmentation)
+    shown = backwards(times) if turn.backwards else times
+    chosen = choose_frames(shown, plan.video, rng)  # the first to draw: `moments` does the same
     names = plan.video.stream_names
-    earlier = _earlier(times, chosen, plan)
+    earlier = _earlier(shown, chosen, plan)
     wanted = np.unique(np.concatenate([chosen, *earlier.values()]))
+    places = len(times) - 1 - wanted[::-1] if turn.backwards else wanted
     with _noted(spent, "decode"):
-        frames = (read or read_frames(path, wanted + first, times[wanted])).frames
+        frames = (read or read_frames(path, places + first, times[places])).frames
+    if turn.backwards:
+        frames = np.ascontiguousarray(frames[::-1])
     now = np.searchsorted(wanted, chosen)
     before = {name: np.searchsorted(wanted, indices) for name, indices in earlier.items()}
 
     augmentation = None if seed is None else plan.augmentation
+    if augmentation is not None and augmentation.flip_labels:  # drawn already: the label depends on it
+        augmentation = replace(augmentation, flip=float(turn.mirrored))
     draw = 0 if rng is None else int(rng.integers(2**31))
     inputs: dict[str, NDArray[np.generic]] = {}
     if "rgb" in names:
@@ -121,9 +129,9 @@ def load_clip(
     if "flow" in names:
         with _noted(spent, "flow"):
             small = transform_clip(frames, plan.flow.size, plan.video.fit, still, draw)
-            velocity = flow_velocity(small[before["flow"]], small[now], times[chosen] - times[earlier["flow"]])
+            velocity = flow_velocity(small[before["flow"]], small[now], shown[chosen] - shown[earlier["flow"]])
             inputs["flow"] = flow_input(velocity, plan)
-    return ClipInputs(inputs, times[chosen] - times[0])
+    return ClipInputs(inputs, shown[chosen] - shown[0])
 
 
 def wanted_frames(times: NDArray[np.float64], plan: Plan) -> NDArray[np.int64]:
@@ -139,19 +147,31 @@ def _earlier(times: NDArray[np.float64], chosen: NDArray[np.int64], plan: Plan) 
     return {name: previous_frames(times, chosen, intervals[name]) for name in names}
 
 
-def moments(times: NDArray[np.float64], video: VideoConfig, seed: int | None = None) -> NDArray[np.float64]:
+def moments(
+    times: NDArray[np.float64],
+    video: VideoConfig,
+    seed: int | None = None,
+    augmentation: AugmentationConfig | None = None,
+) -> NDArray[np.float64]:
     """The moments that `load_clip` looks at, without reading them.
 
     Args:
         times: float64 (N,), the timestamp of every frame of the clip.
         video: how they are chosen.
         seed: as of `load_clip`.
+        augmentation: whether a random view may be played backwards; None: it may not.
 
     Returns:
-        float64 (T,) seconds after the clip's first frame.
+        float64 (T,) seconds after the first frame that is shown.
     """
     rng = None if seed is None else np.random.default_rng(seed)
-    return times[choose_frames(times, video, rng)] - times[0]
+    shown = backwards(times) if augmentation and turn_of(seed, augmentation).backwards else times
+    return shown[choose_frames(shown, video, rng)] - shown[0]
+
+
+def backwards(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Timestamps (N,) of the same frames from the last to the first, over the same span."""
+    return times[0] + times[-1] - times[::-1]
 
 
 def choose_frames(
@@ -196,7 +216,7 @@ def _geometry_only(augmentation: AugmentationConfig | None) -> AugmentationConfi
     """Streams of motion share their clip's crop, mirror and rotation, but a change of colour would only add noise."""
     if augmentation is None:
         return None
-    return AugmentationConfig(augmentation.crop, augmentation.flip, augmentation.rotate, 0.0, 0.0)
+    return replace(augmentation, brightness=0.0, saturation=0.0)
 
 
 def difference_input(before: NDArray[np.uint8], now: NDArray[np.uint8], plan: Plan) -> NDArray[np.generic]:

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -232,10 +233,15 @@ def _made_by() -> str:
     return f"{DECODER}, albumentations {metadata.version('albumentations')}, torch {torch.__version__}"
 
 
-def _drawn(plan: Plan) -> dict[str, float]:
-    """The augmentation without the number of views, which changes how many there are and not what one is."""
+def _drawn(plan: Plan) -> dict[str, Any]:
+    """The augmentation without what changes no view: how many there are, and what they are to be taken for."""
     drawn = asdict(plan.augmentation)
-    del drawn["views"]
+    del drawn["views"], drawn["reverse_labels"]
+    # named only where they change a view: keys of features without them stay what they were
+    if not drawn["reverse"]:
+        del drawn["reverse"]
+    if drawn.pop("flip_labels"):
+        drawn["flip_drawn_from"] = "view"
     return drawn
 
 

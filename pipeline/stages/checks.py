@@ -68,6 +68,11 @@ def check_task(config: Config) -> None:
             raise ConfigError(
                 f"training.{option} mixes clips that have a class each; with task {task} they have none: leave it out"
             )
+    for option in ("flip_labels", "reverse"):
+        if getattr(config.augmentation, option) and task != "label":
+            raise ConfigError(
+                f"augmentation.{option} changes what class a clip has; with task {task} it has none: leave it out"
+            )
     for option in ("balance", "label_smoothing", "logit_adjustment"):
         if config.numeric and getattr(settings, option) not in ("none", 0.0):
             raise ConfigError(f"training.{option} is about classes, and task {task} has none; leave it out")

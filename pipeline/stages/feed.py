@@ -9,6 +9,7 @@ from pipeline.config import Config
 from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import Plan
 from pipeline.data.features import FeatureStore
+from pipeline.data.turned import with_turned
 from pipeline.errors import DataError
 from pipeline.model.classifier import Classifier
 from pipeline.stages.devices import choose_workers
@@ -29,7 +30,7 @@ def sources_for(
     on, has it already.
     """
     plan, workers = Plan.of(config), choose_workers(config.training.workers)
-    train_files, val_files = data.files("train"), data.files("val")
+    train_files, val_files = with_turned(data.files("train"), config.augmentation, data.classes), data.files("val")
     store = FeatureStore()
     if not model.frozen:
         if fresh(state) and is_first():

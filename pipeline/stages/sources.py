@@ -16,6 +16,7 @@ from pipeline.data.features import FeatureStore, feature_key
 from pipeline.data.pool import Pool
 from pipeline.data.stream import Request, decoding_pool, view_seed
 from pipeline.data.targets import Target, class_of, target_at
+from pipeline.data.turned import seen_as
 
 ALL = slice(None)
 Item = TypeVar("Item")
@@ -25,7 +26,7 @@ class Source(Protocol):
     """Clips of one split, epoch by epoch.
 
     Attributes:
-        targets: of each file.
+        targets: of each file, as it is shown in evaluation; a training view's is that of `data.turned.seen_as`.
         labels: the class of each file, as `class_of` gives it; -1 where the task has no classes.
         known_targets: those of all files' plain views in a row, moment by moment where each has one; without what is
             not known.
@@ -111,7 +112,7 @@ class FeatureSource:
             [feature_key(file.digest, plan, encoders, view) for _, view in views]
             for file, views in zip(files, requests, strict=True)
         ]
-        self._store, self._video = store, plan.video
+        self._store, self._video, self._augmentation = store, plan.video, plan.augmentation
         self._moments: dict[tuple[int, int], np.ndarray] = {}
         self._batch_size = batch_size
         self._seed = seed
@@ -122,7 +123,7 @@ class FeatureSource:
             chosen = part[mine]
             features = [self.features(index, view) for index, view in chosen]
             times = [self.moments(index, view) for index, view in chosen]
-            targets = [target_at(self.targets[i], moments) for (i, _), moments in zip(chosen, times, strict=True)]
+            targets = [target_at(self._seen_as(*one), moments) for one, moments in zip(chosen, times, strict=True)]
             yield collate(features, targets, times)
 
     def drawn(self, epoch: int, order: Sequence[int] | None) -> list[tuple[int, int]]:
@@ -132,13 +133,17 @@ class FeatureSource:
         rng = np.random.default_rng([self._seed, epoch, 1])  # 1: not the numbers of `epoch_order`
         return [(index, int(rng.integers(len(self._keys[index])))) for index in order]
 
+    def _seen_as(self, index: int, view: int) -> Target:
+        return seen_as(self._files[index], self._requests[index][view][1], self._augmentation)
+
     def moments(self, index: int, view: int = 0) -> np.ndarray:
         """float64 (T,) seconds of one clip's view: as they were chosen when its features were computed."""
         if (index, view) not in self._moments:
             times = self._files[index].times
             if times is None:
                 raise ValueError(f"{self._files[index].path}: a clip with stored features has known times")
-            self._moments[index, view] = moments(times, self._video, self._requests[index][view][1])
+            seed = self._requests[index][view][1]
+            self._moments[index, view] = moments(times, self._video, seed, self._augmentation)
         return self._moments[index, view]
 
     def features(self, index: int, view: int = 0) -> dict[str, np.ndarray]:

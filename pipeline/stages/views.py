@@ -11,6 +11,7 @@ from pipeline.config import AugmentationConfig
 from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import Plan
 from pipeline.data.stream import Request, stream_clips, view_seed
+from pipeline.data.turned import exchanged
 from pipeline.errors import ConfigError
 from pipeline.model import checkpoint
 from pipeline.stages.devices import choose_workers
@@ -62,7 +63,9 @@ def predict_views(
     if mirror:
         seen = [(i, _seed(file, -1 - view)) for i, file in enumerate(files) for view in range(views)]
         mirrored = _answers(predictor, files, seen, replace(PLAIN, flip=1.0), workers, "scoring mirror images")
-        answers = [[*a, *b] for a, b in zip(answers, mirrored, strict=True)]
+        labels = checkpoint.config_of(predictor.card).augmentation.flip_labels
+        order = exchanged(labels, predictor.classes, "augmentation.flip_labels")
+        answers = [[*a, *(_as_unmirrored(look, order) for look in b)] for a, b in zip(answers, mirrored, strict=True)]
     return [_mean(looks) for looks in answers]
 
 
@@ -95,6 +98,11 @@ def _answers(
                 )
             advance(1)
     return found
+
+
+def _as_unmirrored(look: Prediction, order: list[int]) -> Prediction:
+    """What the answer to a mirror image says of the clip itself: right where it says left."""
+    return look if look.probabilities is None else replace(look, probabilities=look.probabilities[order])
 
 
 def _mean(looks: Sequence[Prediction]) -> Prediction:

@@ -31,6 +31,7 @@ from pipeline.data.catalog import Policy
 from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import ClipInputs, Plan
 from pipeline.data.features import FeatureStore
+from pipeline.data.turned import with_turned
 from pipeline.errors import DataError
 from pipeline.model import checkpoint
 from pipeline.model.checkpoint import Card
@@ -199,7 +200,7 @@ def _stored(
     plan, store, encoders = Plan.of(config), _store(), encoders_digest(model, config.encoder.grid)
 
     def source(split: str, views: int) -> tuple[list[ClipFile], FeatureSource]:
-        files = data.files(split)
+        files = with_turned(data.files(split), config.augmentation, data.classes)
         state.failed |= fill(model, files, training_views(files, views), plan, store, encoders, device, 0).failed
         kept = [file for file in files if file.path not in state.failed]
         requests, size = training_views(kept, views), config.training.batch_size

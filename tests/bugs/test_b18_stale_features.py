@@ -25,7 +25,10 @@ PLAN = Plan(VideoConfig(streams="rgb+difference+flow"), FlowConfig(), Augmentati
 VIDEO = {"streams": "rgb", "sampling": "rate", "frames": 17, "fps": 9.0, "size": 113, "fit": "crop"}
 DIFFERENCE = {"form": "image", "grid": 9, "size": 161, "interval": 0.0}
 FLOW = {"form": "image", "grid": 9, "size": 161, "interval": 0.0}
-AUGMENTATION = {"crop": 0.6, "flip": 0.5, "rotate": 5.0, "brightness": 0.1, "saturation": 0.1}
+AUGMENTATION = {
+    "crop": 0.6, "flip": 0.5, "flip_labels": {"a": "b"}, "reverse": 0.5, "rotate": 5.0, "brightness": 0.1,
+    "saturation": 0.1,
+}  # fmt: skip
 
 
 def key(plan: Plan = PLAN, digest: str = "d", encoders: str = "e", view: int | None = None) -> str:
@@ -67,7 +70,9 @@ def test_augmentation_counts_for_random_views_alone() -> None:
     assert len({key(view=1), *(key(plan, view=1) for plan in plans)}) == 1 + len(plans)
     more = replace(PLAN, augmentation=replace(PLAN.augmentation, views=9))
     assert key(more, view=1) == key(view=1)
-    assert set(AUGMENTATION) | {"views"} == set(vars(AugmentationConfig()))
+    named = replace(PLAN, augmentation=replace(PLAN.augmentation, reverse_labels={"a": "b"}))
+    assert key(named, view=1) == key(view=1)  # what a view is to be taken for, not what it is
+    assert set(AUGMENTATION) | {"views", "reverse_labels"} == set(vars(AugmentationConfig()))
 
 
 def test_options_of_a_stream_do_not_count_where_it_is_not() -> None:

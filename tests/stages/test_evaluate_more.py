@@ -56,6 +56,30 @@ def test_mirror_images_are_for_models_that_learned_from_them(predictor: Predicto
     assert not np.array_equal(both.probabilities, plain.probabilities)  # type: ignore[arg-type]
 
 
+def test_the_answer_to_a_mirror_image_is_turned_back(
+    predictor: Predictor, scored: Scored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a mirror image exchanges two classes, what it is taken for says the other one of the clip."""
+    first, second, *others = predictor.classes
+    config = predictor.card.config
+    changes = {"flip": 0.5, "flip_labels": {first: second}}
+    card = replace(predictor.card, config={**config, "augmentation": {**config["augmentation"], **changes}})
+    turned = Predictor(predictor.model, card, predictor.device, predictor.digest)
+    seen: list[np.ndarray] = []
+    real = Predictor.answer
+
+    def answer(self: Predictor, clip: Any) -> Any:
+        seen.append(real(self, clip))
+        return seen[-1]
+
+    monkeypatch.setattr(Predictor, "answer", answer)
+    (both,) = predict_views(turned, scored.files[:1], 0, 1, mirror=True)
+    plain, mirrored = seen
+    order = [1, 0, *range(2, 2 + len(others))]
+    assert not np.array_equal(mirrored, mirrored[order])
+    np.testing.assert_allclose(both.probabilities, (plain + mirrored[order]) / 2, rtol=1e-6)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("wanted", "says"),
     [({"precision": 1.5}, "at most 1"), ({"precision": 0}, "above 0"), ({"views": 0}, "once or more")],
