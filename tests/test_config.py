@@ -66,6 +66,14 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert plain <= {int, float, str, bool, type(None)}
 
 
+def test_a_list_is_one_flat_option_that_the_command_line_takes(tmp_path: Path) -> None:
+    pairs = [["swipe left", "рука: right"], ["a", "b"]]
+    config = load_config(written(tmp_path, yaml.safe_dump({"augmentation": {"flip_labels": pairs}})))
+    text = flatten(to_dict(config))["augmentation.flip_labels"]
+    assert load_config(overrides=["--augmentation.flip_labels", text]).augmentation.flip_labels == pairs
+    assert "рука" in text
+
+
 def test_later_files_and_options_win(tmp_path: Path) -> None:
     first = written(tmp_path, "video: {size: 64, frames: 8}\nseed: 3\n")
     (tmp_path / "second.yaml").write_text("video: {size: 96}\n")

@@ -7,6 +7,7 @@ its help, its type is its check, its default is what runs when nobody says other
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -106,11 +107,14 @@ def _plain(value: Any) -> Any:
 
 
 def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"video": {"size": 64}}` as `{"video.size": 64}`, the names used on the command line and in MLflow."""
+    """`{"video": {"size": 64}}` as `{"video.size": 64}`, the names used on the command line and in MLflow.
+
+    A list becomes the text that the command line takes.
+    """
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         if isinstance(value, dict):
             flat.update(flatten(value, f"{prefix}{key}."))
         else:
-            flat[prefix + key] = value
+            flat[prefix + key] = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
     return flat

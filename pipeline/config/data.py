@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -163,13 +163,14 @@ class AugmentationConfig:
     flip: ClosedUnitInterval = 0.0
     """Probability of a mirror image. Leave at 0 where values are positions; where left and right differ in meaning, say
     in flip_labels what changes."""
-    flip_labels: dict[str, str] = field(default_factory=dict)
-    """Task label: classes that a mirror image exchanges, each pair once, such as {swipe_left: swipe_right}; all others
-    stay what they are."""
+    flip_labels: list[list[str]] = field(default_factory=list)
+    """Task label: pairs of classes that a mirror image exchanges, such as [[swipe_left, swipe_right]]; all others stay
+    what they are."""
     reverse: ClosedUnitInterval = 0.0
     """Task label: probability that a clip is played backwards."""
-    reverse_labels: dict[str, str] = field(default_factory=dict)
-    """Classes that playing backwards exchanges, such as {open: close, swipe_up: swipe_down}; all others stay."""
+    reverse_labels: list[list[str]] = field(default_factory=list)
+    """Pairs of classes that playing backwards exchanges, such as [[open, close], [swipe_up, swipe_down]]; all others
+    stay."""
     rotate: NonNegativeFloat = 0.0
     """Largest rotation in degrees. Wrong for values that are positions or directions."""
     brightness: NonNegativeFloat = 0.2
@@ -184,9 +185,11 @@ class AugmentationConfig:
         _check_pairs(self.reverse_labels, "augmentation.reverse_labels")
 
 
-def _check_pairs(labels: Mapping[str, str], option: str) -> None:
+def _check_pairs(pairs: Sequence[Sequence[str]], option: str) -> None:
     """Each class has one partner, and none is its own."""
-    named = [name for pair in labels.items() for name in pair]
+    if any(len(pair) != 2 for pair in pairs):
+        raise ConfigError(f"{option} is a list of pairs of classes, such as [[swipe_left, swipe_right]]")
+    named = [name for pair in pairs for name in pair]
     twice = sorted(name for name in set(named) if named.count(name) > 1)
     if twice:
         raise ConfigError(f"{option} names '{twice[0]}' twice; give each pair once, and leave out classes that stay")

@@ -6,7 +6,7 @@ function of their seed alone, so that a label needs no look at the frames.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -64,13 +64,13 @@ def seen_as(file: ClipFile, view: int | None, augmentation: AugmentationConfig) 
     return file.turned.get(turn_of(view, augmentation), file.target)
 
 
-def exchanged(labels: Mapping[str, str], classes: Sequence[str], option: str) -> list[int]:
-    """For each of `classes` the number of the class that it becomes: its partner in `labels`, or itself.
+def exchanged(pairs: Sequence[Sequence[str]], classes: Sequence[str], option: str) -> list[int]:
+    """For each of `classes` the number of the class that it becomes: its partner in `pairs`, or itself.
 
     Raises:
         ConfigError: a name that is none of `classes`; `option` says where it was given.
     """
-    partners = dict(labels) | {second: first for first, second in labels.items()}
+    partners = {name: other for first, second in pairs for name, other in ((first, second), (second, first))}
     unknown = sorted(set(partners) - set(classes))
     if unknown:
         raise ConfigError(f"{option}: there is no class '{unknown[0]}'; the classes are {', '.join(classes)}")

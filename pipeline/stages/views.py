@@ -63,8 +63,8 @@ def predict_views(
     if mirror:
         seen = [(i, _seed(file, -1 - view)) for i, file in enumerate(files) for view in range(views)]
         mirrored = _answers(predictor, files, seen, replace(PLAIN, flip=1.0), workers, "scoring mirror images")
-        labels = checkpoint.config_of(predictor.card).augmentation.flip_labels
-        order = exchanged(labels, predictor.classes, "augmentation.flip_labels")
+        pairs = checkpoint.config_of(predictor.card).augmentation.flip_labels
+        order = exchanged(pairs, predictor.classes, "augmentation.flip_labels")
         answers = [[*a, *(_as_unmirrored(look, order) for look in b)] for a, b in zip(answers, mirrored, strict=True)]
     return [_mean(looks) for looks in answers]
 

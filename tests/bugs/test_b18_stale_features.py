@@ -26,7 +26,7 @@ VIDEO = {"streams": "rgb", "sampling": "rate", "frames": 17, "fps": 9.0, "size":
 DIFFERENCE = {"form": "image", "grid": 9, "size": 161, "interval": 0.0}
 FLOW = {"form": "image", "grid": 9, "size": 161, "interval": 0.0}
 AUGMENTATION = {
-    "crop": 0.6, "flip": 0.5, "flip_labels": {"a": "b"}, "reverse": 0.5, "rotate": 5.0, "brightness": 0.1,
+    "crop": 0.6, "flip": 0.5, "flip_labels": [["a", "b"]], "reverse": 0.5, "rotate": 5.0, "brightness": 0.1,
     "saturation": 0.1,
 }  # fmt: skip
 
@@ -70,7 +70,7 @@ def test_augmentation_counts_for_random_views_alone() -> None:
     assert len({key(view=1), *(key(plan, view=1) for plan in plans)}) == 1 + len(plans)
     more = replace(PLAN, augmentation=replace(PLAN.augmentation, views=9))
     assert key(more, view=1) == key(view=1)
-    named = replace(PLAN, augmentation=replace(PLAN.augmentation, reverse_labels={"a": "b"}))
+    named = replace(PLAN, augmentation=replace(PLAN.augmentation, reverse_labels=[["a", "b"]]))
     assert key(named, view=1) == key(view=1)  # what a view is to be taken for, not what it is
     assert set(AUGMENTATION) | {"views", "reverse_labels"} == set(vars(AugmentationConfig()))
 

@@ -30,7 +30,7 @@ from pipeline.video.reader import probe, read_frames
 from pipeline.video.writer import write_video
 
 CLASSES = ["down", "left", "right", "still", "up"]
-SIDEWAYS, BACKWARDS = {"left": "right"}, {"left": "right", "down": "up"}
+SIDEWAYS, BACKWARDS = [["left", "right"]], [["left", "right"], ["down", "up"]]
 BOTH = AugmentationConfig(
     crop=0.9, flip=0.5, flip_labels=SIDEWAYS, reverse=0.5, reverse_labels=BACKWARDS, brightness=0, saturation=0
 )
@@ -80,29 +80,39 @@ def way_of(frames: np.ndarray) -> str:
 
 @given(st.dictionaries(st.sampled_from("abc"), st.sampled_from("xyz"), max_size=3))
 def test_exchanging_twice_changes_nothing(labels: dict[str, str]) -> None:
+    pairs = [[first, second] for first, second in labels.items()]
     if len(set(labels.values())) < len(labels):
         with pytest.raises(ConfigError, match="twice"):
-            AugmentationConfig(flip_labels=labels)
+            AugmentationConfig(flip_labels=pairs)
         return
     names = list("abcdxyz")
-    order = exchanged(AugmentationConfig(flip_labels=labels).flip_labels, names, "option")
+    order = exchanged(AugmentationConfig(flip_labels=pairs).flip_labels, names, "option")
     assert [order[number] for number in order] == list(range(len(names)))
     assert all(names[order[names.index(first)]] == second for first, second in labels.items())
     assert sum(number != place for place, number in enumerate(order)) == 2 * len(labels)
 
 
-@pytest.mark.parametrize("labels", [{"left": "left"}, {"left": "right", "right": "left"}, {"a": "b", "c": "b"}])
-def test_a_class_has_one_partner(labels: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("pairs", "says"),
+    [
+        ([["left", "left"]], "names 'left' twice"),
+        ([["left", "right"], ["right", "left"]], "names 'left' twice"),
+        ([["a", "b"], ["c", "b"]], "names 'b' twice"),
+        ([["a", "b", "c"]], "is a list of pairs"),
+        ([["a"]], "is a list of pairs"),
+    ],
+)
+def test_a_class_has_one_partner(pairs: list[list[str]], says: str) -> None:
     for option in ("flip_labels", "reverse_labels"):
-        with pytest.raises(ConfigError, match=f"augmentation.{option} names"):
-            AugmentationConfig(**{option: labels})  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match=f"augmentation.{option} {says}"):
+            AugmentationConfig(**{option: pairs})  # type: ignore[arg-type]
 
 
 def test_a_class_that_is_not_there_is_named_with_those_that_are() -> None:
     with pytest.raises(
         ConfigError, match=r"augmentation\.reverse_labels: there is no class 'lift'; the classes are do"
     ):
-        with_turned([], AugmentationConfig(reverse_labels={"lift": "up"}), CLASSES)
+        with_turned([], AugmentationConfig(reverse_labels=[["lift", "up"]]), CLASSES)
 
 
 @given(views)
@@ -220,9 +230,9 @@ def test_features_without_turns_keep_their_keys() -> None:
     def key(**changes: Any) -> str:
         return feature_key("clip", replace(plan, augmentation=replace(plan.augmentation, **changes)), "encoder", 7)
 
-    assert key() == key(reverse_labels={"a": "b"})
-    assert key(flip=0.5, flip_labels={"a": "b"}) == key(flip=0.5, flip_labels={"c": "d"})
-    assert len({key(flip=0.5), key(flip=0.5, flip_labels={"a": "b"}), key(flip=0.5, reverse=0.5)}) == 3
+    assert key() == key(reverse_labels=[["a", "b"]])
+    assert key(flip=0.5, flip_labels=[["a", "b"]]) == key(flip=0.5, flip_labels=[["c", "d"]])
+    assert len({key(flip=0.5), key(flip=0.5, flip_labels=[["a", "b"]]), key(flip=0.5, reverse=0.5)}) == 3
 
 
 @pytest.mark.parametrize("changes", [{"flip_labels": SIDEWAYS}, {"reverse": 0.5}])

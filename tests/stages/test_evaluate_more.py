@@ -62,7 +62,7 @@ def test_the_answer_to_a_mirror_image_is_turned_back(
     """Where a mirror image exchanges two classes, what it is taken for says the other one of the clip."""
     first, second, *others = predictor.classes
     config = predictor.card.config
-    changes = {"flip": 0.5, "flip_labels": {first: second}}
+    changes = {"flip": 0.5, "flip_labels": [[first, second]]}
     card = replace(predictor.card, config={**config, "augmentation": {**config["augmentation"], **changes}})
     turned = Predictor(predictor.model, card, predictor.device, predictor.digest)
     seen: list[np.ndarray] = []
