@@ -24,6 +24,7 @@ from pipeline.tracking.store import connect
 from tests.tracking.proxy import Proxy
 
 ROOT = Path(__file__).resolve().parents[2]
+UNHURRIED = runs.PATIENCE
 
 
 @pytest.fixture
@@ -144,8 +145,14 @@ def abandon(run: Any) -> None:
 
 
 def test_a_server_that_comes_back_gets_all_from_the_training_itself(
-    server: Any, proxy: Proxy, undisturbed: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: Any,
+    proxy: Proxy,
+    undisturbed: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(runs, "PATIENCE", UNHURRIED)  # it does come back, and its first answer may be a slow one
     run = begin(proxy, tmp_path / "run")
     proxy.mode = "500"
     first(run)
