@@ -1,7 +1,8 @@
 """Decoders that crash, hang or eat memory, in every Python process that is started after this.
 
 A `sitecustomize` on PYTHONPATH replaces cv2.VideoCapture in the workers: it looks at the name of the file it is to
-open. Nothing in the pipeline knows of it.
+open, for whole words between its dots (the random name of a temporary file may have "hog" in it). Nothing in the
+pipeline knows of it.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ _real = cv2.VideoCapture
 
 
 def _hostile(*args):
-    name = os.path.basename(str(args[0])) if args else ""
-    if "crash" in name:
+    words = os.path.basename(str(args[0])).split(".") if args else ()
+    if "crash" in words:
         os.kill(os.getpid(), signal.SIGSEGV)
-    if "hang" in name:
+    if "hang" in words:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(600)
-    if "hog" in name:
+    if "hog" in words:
         eaten = []
         for _ in range({HOG_MEGABYTES} // 20):
             eaten.append(bytearray(os.urandom(1)) * (20 << 20))
@@ -40,7 +41,7 @@ cv2.VideoCapture = _hostile
 
 
 def hostile_environment(folder: Path) -> dict[str, str]:
-    """Variables under which a decoder misbehaves on files named *crash*, *hang* or *hog*.
+    """Variables under which a decoder misbehaves on files with the word crash, hang or hog, such as a.crash.mp4.
 
     Args:
         folder: an empty one for this alone.
