@@ -52,7 +52,7 @@ def script() -> Any:
 
 @pytest.fixture(scope="module", autouse=True)
 def armed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Files named *crash* crash their decoder, here and in every process of the cluster."""
+    """Files with the word crash in their names crash their decoder, here and in every process of the cluster."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in hostile_environment(tmp_path_factory.mktemp("hostile")).items():
             patch.setenv(name, value)
