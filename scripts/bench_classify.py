@@ -42,6 +42,7 @@ from pipeline.config import Config, EncoderConfig, FlowConfig, RecurrentConfig, 
 from pipeline.data.clips import choose_frames
 from pipeline.model import checkpoint
 from pipeline.model.classifier import build_classifier
+from pipeline.process import prepare_process
 from pipeline.stages import classify as stage
 from pipeline.stages.predict import Predictor, load_predictor
 from pipeline.video.reader import probe
@@ -222,6 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="few clips, once: to see that it runs")
     parser.add_argument("--json", action="store_true", help="print one flat JSON object of named numbers")
     options = parser.parse_args(arguments)
+    prepare_process()  # as the command does
     found = bench(options.quick)
     print(json.dumps(found) if options.json else table(found))
     return 0

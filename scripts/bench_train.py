@@ -55,6 +55,7 @@ from pipeline.data.demo import write_demo
 from pipeline.data.stream import Request, decoding_pool
 from pipeline.model.checkpoint import Card
 from pipeline.model.classifier import Classifier, build_classifier
+from pipeline.process import prepare_process
 from pipeline.stages import inside
 from pipeline.stages.benchmark.clocks import time_update
 from pipeline.stages.benchmark.phases import Bench
@@ -246,7 +247,7 @@ def bench_loader(root: str, data: Ingested, net: str, size: int, quick: bool) ->
             phase = Bench(config, twin, sample, device, Path(folder), 1.0 if quick else 2.0).epoch()
         best.append(1 / phase.bound)
 
-    source = FileSource(files, plan, config.training, workers, config.seed, pinned=device.type == "cuda")
+    source = FileSource(files, plan, config.training, workers, config.seed, device=device)
     with closing(source.pool):
         whole = [
             seconds / len(files) for seconds in trained(config, model, source, None, data.classes, at_best).seconds
@@ -344,6 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="fewer clips and epochs; under a minute")
     parser.add_argument("--json", action="store_true", help="print one flat JSON object of named ratios")
     options = parser.parse_args(arguments)
+    prepare_process()  # as the command does
     found, rows = bench(options.quick)
     print(json.dumps(found) if options.json else table(found, rows))
     return 0

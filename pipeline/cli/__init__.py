@@ -14,6 +14,7 @@ from importlib import import_module
 from pipeline import __version__
 from pipeline.errors import Preempted, UserError
 from pipeline.options import stdout
+from pipeline.process import prepare_process
 from pipeline.signals import stops
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
+    prepare_process()
     try:
         with stops():
             _dispatch(given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,11 @@ from pipeline.data.stream import Request, load_requests
 from pipeline.data.targets import UNLABELLED, ClipTarget, Target, target_at
 from pipeline.data.turned import seen_as
 from pipeline.errors import VideoError
+
+STRETCH_CLIPS = 128
+"""Clips that are decoded in a row, at most, where decoding takes turns with the model."""
+STRETCH_BYTES = 256 << 20
+"""Memory of such clips, at most; a batch may be larger."""
 
 
 @dataclass
@@ -58,34 +64,65 @@ class ClipLoader:
         batch_size: clips per batch.
         pool: the processes that decode, kept from one pass to the next; loaders that take turns may share one.
         pinned: see `collate`.
+        turns: decode a stretch of batches, then nothing until the caller has done with them; for a caller that
+            computes on the very cores that decode. The batches are the same.
     """
 
     def __init__(
-        self, files: Sequence[ClipFile], plan: Plan, batch_size: int, pool: Pool, pinned: bool = False
+        self,
+        files: Sequence[ClipFile],
+        plan: Plan,
+        batch_size: int,
+        pool: Pool,
+        pinned: bool = False,
+        turns: bool = False,
     ) -> None:
-        self.pool, self._pinned = pool, pinned
+        self.pool, self._pinned, self._turns = pool, pinned, turns
         self._files = files
         self._plan = plan
         self._batch_size = batch_size
         self._lost: dict[int, VideoError] = {}
+        self._largest = 0
 
     def batches(self, requests: Sequence[Request], sizes: Sequence[int] | None = None) -> Iterator[Batch]:
         """The clips asked for, in that order. Files that fail are named in the batch they are missing from.
 
         `sizes`: clips of each batch, where they are not all `batch_size`; a batch may have none.
 
-        While one batch is computed on, the next two are decoded. A new pass ends one that was not read to its end.
+        While one batch is computed on, the next two are decoded, unless decoding takes turns. A new pass ends one that
+        was not read to its end.
         """
+        sizes = _sizes(len(requests), self._batch_size) if sizes is None else sizes
+        if not self._turns:
+            yield from self._decoded(requests, sizes)
+            return
+        first = clip = 0
+        while first < len(sizes):
+            stretch = sizes[first : first + self._stretch()]
+            done = deque(self._decoded(requests[clip : clip + sum(stretch)], stretch))
+            first, clip = first + len(stretch), clip + sum(stretch)
+            while done:
+                yield done.popleft()
+
+    def _stretch(self) -> int:
+        """Batches that are decoded in a row. One, until it is known how large they are."""
+        if not self._largest:
+            return 1
+        return max(1, min(STRETCH_CLIPS // self._batch_size, STRETCH_BYTES // self._largest))
+
+    def _decoded(self, requests: Sequence[Request], sizes: Sequence[int]) -> Iterator[Batch]:
         ahead = 2 * self._batch_size + self.pool.workers
         with closing(load_requests(self.pool, self._files, self._plan, requests, ahead, self._lost)) as loaded:
             views = iter(requests)
-            for size in _sizes(len(requests), self._batch_size) if sizes is None else sizes:
+            for size in sizes:
                 items = list(zip(islice(loaded, size), islice(views, size), strict=True))
                 clips = [(item.clip, self._seen_as(request)) for item, request in items if item.clip is not None]
                 failed = [item.error for item, _ in items if item.error is not None]
                 times = [clip.times for clip, _ in clips]
                 targets = [target_at(target, clip.times) for clip, target in clips]
-                yield collate([clip.inputs for clip, _ in clips], targets, times, failed, self._pinned)
+                batch = collate([clip.inputs for clip, _ in clips], targets, times, failed, self._pinned)
+                self._largest = max(self._largest, sum(x.nbytes for x in batch.inputs.values()))
+                yield batch
 
     def _seen_as(self, request: Request) -> Target:
         index, view = request

@@ -75,6 +75,7 @@ class Worker:
                 ours.close()
                 raise
         self.connection = ours
+        self._looked_at = psutil.Process(self.process.pid)
         self.run: Run | None = None
         self.number: int | None = None
         self.since: float | None = None
@@ -104,7 +105,7 @@ class Worker:
     def memory(self) -> int:
         """Resident bytes; 0 when it is gone."""
         try:
-            return int(psutil.Process(self.process.pid).memory_info().rss)
+            return int(self._looked_at.memory_info().rss)
         except psutil.Error:
             return 0
 
@@ -165,8 +166,10 @@ class Crew:
                     raise RuntimeError("another run of this pool began before this one was read to its end")
                 self.changed.wait()
             value = run.results.pop(run.taken)
+            held_up = run.started >= run.taken + run.ahead
             run.taken += 1
-        self.wake()
+        if held_up:
+            self.wake()
         if isinstance(value, Bug):
             raise value.error
         return value
@@ -273,11 +276,14 @@ class Crew:
             except (EOFError, OSError):
                 self._bury(worker)
                 continue
-            self._answered(worker, decode(answer))
+            self._answered(worker, answer)
 
-    def _answered(self, worker: Worker, value: Any) -> None:
+    def _answered(self, worker: Worker, answer: list[bytearray]) -> None:
         run, number = worker.run, worker.number
         worker.since = None
+        if run is not None and run is self.run:
+            self._feed(run)  # before the answer is looked at: it works meanwhile
+        value = decode(answer)
         if number is not None:
             self._post(run, number, value)
         elif isinstance(value, Bug):  # the task cannot be imported
@@ -330,4 +336,5 @@ class Crew:
         with self.changed:
             if run is not None:
                 run.results[number] = value
-            self.changed.notify_all()
+                if number == run.taken:  # nobody waits for another
+                    self.changed.notify_all()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pickle
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 _COUNT = struct.Struct("<Q")
+_AT_ONCE = 16
+"""Parts of one call: as many as every system allows."""
 
 
 def encode(value: Any) -> list[bytes | memoryview]:
@@ -33,15 +36,17 @@ def unpack(data: bytes) -> Any:
 
 
 def send(connection: socket.socket, parts: list[bytes | memoryview]) -> None:
-    """Send parts in one piece after the other.
+    """Send parts in one piece after the other, in as few calls as the connection takes: the other side wakes up for
+    each.
 
     Raises:
         OSError: the other side is gone.
     """
     sizes = [len(part) if isinstance(part, bytes) else part.nbytes for part in parts]
-    connection.sendall(b"".join(map(_COUNT.pack, [len(parts), *sizes])))
-    for part in parts:
-        connection.sendall(part)
+    head = b"".join(map(_COUNT.pack, [len(parts), *sizes]))
+    left = [memoryview(part).cast("B") for part in (head, *parts)]
+    while left:
+        left = _after(left, connection.sendmsg(left[:_AT_ONCE]))
 
 
 def receive(connection: socket.socket) -> list[bytearray]:
@@ -50,18 +55,27 @@ def receive(connection: socket.socket) -> list[bytearray]:
     Raises:
         OSError, EOFError: the other side is gone.
     """
-    (count,) = _COUNT.unpack(_read(connection, _COUNT.size))
-    sizes = [_COUNT.unpack(_read(connection, _COUNT.size))[0] for _ in range(count)]
-    return [_read(connection, size) for size in sizes]
+    (count,) = _COUNT.unpack(_read(connection, [_COUNT.size])[0])
+    sizes = struct.unpack(f"<{count}Q", _read(connection, [_COUNT.size * count])[0])
+    return _read(connection, sizes)
 
 
-def _read(connection: socket.socket, size: int) -> bytearray:
-    data = bytearray(size)
-    view = memoryview(data)
-    while view:
+def _read(connection: socket.socket, sizes: Sequence[int]) -> list[bytearray]:
+    parts = [bytearray(size) for size in sizes]
+    left = _after([memoryview(part) for part in parts], 0)
+    while left:
         # in one call: between two this thread would wait for its turn each time
-        got = connection.recv_into(view, 0, socket.MSG_WAITALL)
+        got = connection.recvmsg_into(left[:_AT_ONCE], 0, socket.MSG_WAITALL)[0]
         if not got:
             raise EOFError
-        view = view[got:]
-    return data
+        left = _after(left, got)
+    return parts
+
+
+def _after(views: list[memoryview], done: int) -> list[memoryview]:
+    """What is left of them after so many bytes; nothing that is empty."""
+    for number, view in enumerate(views):
+        if done < len(view):
+            return [view[done:], *(rest for rest in views[number + 1 :] if len(rest))]
+        done -= len(view)
+    return []

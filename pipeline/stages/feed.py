@@ -36,11 +36,10 @@ def sources_for(
         if fresh(state) and is_first():
             standardise(model, train_files, plan, store, "", workers, config.seed)
         settings = config.training
-        pinned = device.type == "cuda"
-        train = FileSource(train_files, plan, settings, workers, config.seed, pinned=pinned)
+        train = FileSource(train_files, plan, settings, workers, config.seed, device=device)
         _fit_targets(model, train, state)
         own = _own_batches(val_files, settings.batch_size)
-        val = FileSource(own, plan, settings, workers, config.seed, train.pool, pinned) if val_files else None
+        val = FileSource(own, plan, settings, workers, config.seed, train.pool, device) if val_files else None
         return train, val
     encoders = encoders_digest(model, config.encoder.grid)
     kept: list[list[ClipFile]] = []

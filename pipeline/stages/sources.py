@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pipeline.config import TrainingConfig, VideoConfig
@@ -17,8 +18,10 @@ from pipeline.data.pool import Pool
 from pipeline.data.stream import Request, decoding_pool, view_seed
 from pipeline.data.targets import Target, class_of, target_at
 from pipeline.data.turned import seen_as
+from pipeline.stages.devices import shares_cores
 
 ALL = slice(None)
+CPU = torch.device("cpu")
 Item = TypeVar("Item")
 
 
@@ -53,7 +56,8 @@ class FileSource:
         workers: decoding processes, kept from one epoch to the next; 0 decodes in this process.
         seed: decides, with the epoch, the view of each clip.
         pool: those of another source that takes turns with this one; None: its own.
-        pinned: the batches go to a CUDA device, see `collate`.
+        device: where the batches go. A CUDA device copies them while the CPU goes on; a CPU takes turns with the
+            processes that decode, where these can keep all its cores busy.
     """
 
     def __init__(
@@ -64,14 +68,15 @@ class FileSource:
         workers: int,
         seed: int,
         pool: Pool | None = None,
-        pinned: bool = False,
+        device: torch.device = CPU,
     ) -> None:
         self.targets = [file.target for file in files]
         self.labels = [class_of(file.target, file.duration) for file in files]
         self.known_targets = known_targets(files, plan.video)
         self.pool = pool or decoding_pool(plan, workers)
         self._seed, self._batch_size = seed, config.batch_size
-        self._loader = ClipLoader(files, plan, config.batch_size, self.pool, pinned)
+        pinned, turns = device.type == "cuda", shares_cores(device, workers)
+        self._loader = ClipLoader(files, plan, config.batch_size, self.pool, pinned, turns)
 
     def batches(self, epoch: int, order: Sequence[int] | None, mine: slice = ALL) -> Iterator[Batch]:
         """See `Source`."""

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import FlowConfig, LimitsConfig, VideoConfig
+from pipeline.data import batches as batching
 from pipeline.data.batches import ClipLoader, collate
 from pipeline.data.clip_file import ClipFile
 from pipeline.data.clips import Plan
@@ -117,6 +118,46 @@ def test_loaders_that_take_turns_share_their_workers_which_end_with_them(files: 
     assert len(pids) == 2 and val.pool.pids == pids
     del pool, train, val
     assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+@pytest.mark.parametrize("sizes", [None, [2, 0, 3, 1]])
+def test_batches_are_the_same_where_decoding_takes_turns(files: list[ClipFile], sizes: list[int] | None) -> None:
+    requests: list[tuple[int, int | None]] = [(0, 1), (1, 2), (2, 3), (0, None), (2, 5), (0, 7)]
+    with decoding_pool(PLAN, 2) as pool:
+        ahead, turns = (
+            list(ClipLoader(files, PLAN, 2, pool, turns=turns).batches(requests, sizes)) for turns in (False, True)
+        )
+    assert len(ahead) == len(turns) == (3 if sizes is None else 4)
+    for one, other in zip(ahead, turns, strict=True):
+        assert one.inputs.keys() == other.inputs.keys()
+        assert all(torch.equal(one.inputs[name], other.inputs[name]) for name in one.inputs)
+        assert torch.equal(one.targets, other.targets) and torch.equal(one.times, other.times)
+        assert [str(error) for error in one.failed] == [str(error) for error in other.failed]
+
+
+def test_nothing_is_decoded_while_the_model_has_its_turn(
+    files: list[ClipFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first batch alone, since nobody knows how large it is; then as many as fit."""
+    monkeypatch.setattr(batching, "STRETCH_CLIPS", 6)
+    asked: list[int] = []
+    with decoding_pool(PLAN, 2) as pool:
+        run = pool.run
+        monkeypatch.setattr(
+            pool, "run", lambda task, items, ahead: (asked.append(len(items)), run(task, items, ahead))[1]
+        )
+        for batch in ClipLoader(files, PLAN, 2, pool, turns=True).batches([(0, None), (2, None)] * 5):
+            assert len(batch.targets) == 2
+            assert not any(worker.busy for worker in pool._crew.workers)
+    assert asked == [2, 6, 2]
+
+
+def test_a_turn_ends_where_the_memory_for_it_does(files: list[ClipFile], monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = ClipLoader(files, PLAN, 1, decoding_pool(PLAN, 0), turns=True)
+    (batch,) = loader.batches([(0, None)])
+    for room, fits in ((2.5, 2), (0.5, 1), (1e6, batching.STRETCH_CLIPS)):
+        monkeypatch.setattr(batching, "STRETCH_BYTES", int(room * batch.inputs["rgb"].nbytes))
+        assert loader._stretch() == fits
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pipeline.config import TrackingConfig
 from pipeline.errors import CheckpointError, ConfigError, TrackingError
-from pipeline.stages.devices import choose_device, choose_precision, choose_workers
+from pipeline.stages import devices
+from pipeline.stages.devices import choose_device, choose_precision, choose_workers, shares_cores
+from pipeline.stages.distributed import Place
 from pipeline.stages.models import load_model
 
 
@@ -33,8 +36,6 @@ def test_what_is_not_there_is_named(example: Any, tmp_path: Path) -> None:
 
 
 def test_devices_precisions_and_workers() -> None:
-    import torch
-
     assert choose_device("cpu").type == "cpu"
     for name in ("gpu", "cuda:99", ""):
         with pytest.raises(ConfigError) as error:
@@ -43,3 +44,11 @@ def test_devices_precisions_and_workers() -> None:
     cpu = torch.device("cpu")
     assert choose_precision("auto", cpu) == torch.float32 and choose_precision("bf16", cpu) == torch.bfloat16
     assert choose_workers(0) == 0 and choose_workers(3) == 3 and 1 <= choose_workers(-1) <= 8
+
+
+def test_a_model_takes_turns_with_the_processes_that_keep_all_its_cores_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "usable_cores", lambda: 4)
+    assert [shares_cores(torch.device("cpu"), workers) for workers in (0, 1, 3, 4, 8)] == [False] * 3 + [True] * 2
+    assert not shares_cores(torch.device("cuda"), 4) and not shares_cores(torch.device("mps"), 4)
+    monkeypatch.setattr(devices, "started", lambda: Place(rank=1, world=2, local_rank=1, local_world=2))
+    assert [shares_cores(torch.device("cpu"), workers) for workers in (1, 2)] == [False, True]

@@ -20,7 +20,6 @@ import psutil
 import torch
 
 from pipeline.config import Config, TrackingConfig
-from pipeline.data.batches import Batch
 from pipeline.data.clips import ClipInputs, Plan
 from pipeline.data.features import FeatureStore, feature_key
 from pipeline.data.loading import time_file
@@ -77,8 +76,7 @@ class Bench:
         """An encoder that is trained: everything, in each epoch."""
         seed = self.config.seed
         seconds = self._loading([(index, view_seed(seed, 0, index)) for index, _ in self._plain])
-        pinned = self.device.type == "cuda"
-        source = FileSource(self.files, self.plan, self.config.training, self.workers, seed, pinned=pinned)
+        source = FileSource(self.files, self.plan, self.config.training, self.workers, seed, device=self.device)
         with closing(source.pool):
             return self._training("epoch", seconds, source)
 
@@ -138,15 +136,22 @@ class Bench:
         say("the model alone")
         alone = repeated(lambda: time_update(step, [batch] * several), self.budget)
         seconds |= {part: value / (several * len(batch.lengths)) for part, value in alone.items()}
+        enough = max(several * self.config.training.batch_size, round(self.budget / sum(seconds.values())))
 
         def train() -> Iterator[tuple[int, float]]:
-            for group in groups_of(self._endless(source), several):
-                began = time.perf_counter()
-                step.train([batch for batch in group if known(batch.targets).any()])
-                yield sum(len(batch.lengths) for batch in group), time.perf_counter() - began
+            """Epoch by epoch: where decoding takes turns with the model, a part of one would tell of one of the two."""
+            yield 0, 0.0  # processes have started, and the model is warm
+            for epoch in count():
+                clips, worked = 0, 0.0
+                for group in groups_of(source.batches(epoch, self.order[:enough]), several):
+                    began = time.perf_counter()
+                    step.train([batch for batch in group if known(batch.targets).any()])
+                    worked += time.perf_counter() - began
+                    clips += sum(len(batch.lengths) for batch in group)
+                yield clips, worked
 
         say("training as it is")
-        rate, waiting = self._rate(train(), WARM)
+        rate, waiting = self._rate(train(), 1)
         seconds |= self._tracking()
         return self._phase(name, seconds, rate, waiting, self.config.training.epochs * self.train_clips)
 
@@ -202,10 +207,6 @@ class Bench:
         """The requests again and again, more than can be done."""
         wanted = math.ceil(FASTEST * max(self.budget, 1.0) / len(requests))
         return list(requests) * wanted
-
-    def _endless(self, source: Source) -> Iterator[Batch]:
-        for epoch in count():
-            yield from source.batches(epoch, self.order)
 
     def _clip(self) -> ClipInputs:
         """A clip as the encoder sees it."""

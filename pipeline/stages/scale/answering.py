@@ -12,6 +12,7 @@ import torch
 
 from pipeline.data.clip_file import ClipFile
 from pipeline.data.wire import pack, unpack
+from pipeline.process import prepare_process
 from pipeline.stages.engine import Precision
 from pipeline.stages.predict import Prediction, Predictor, load_predictor
 from pipeline.stages.scale.decoding import table_of
@@ -49,6 +50,7 @@ class Answering:
     """
 
     def __init__(self, shipped: Shipped) -> None:
+        prepare_process()
         self.predictor = shipped.unpacked()
 
     def __call__(self, table: pa.Table) -> pa.Table:

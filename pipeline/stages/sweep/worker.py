@@ -26,6 +26,7 @@ from pipeline.config import Config
 from pipeline.data.catalog import Policy
 from pipeline.errors import ConfigError, Preempted, UserError
 from pipeline.model import checkpoint
+from pipeline.process import prepare_process
 from pipeline.report.tables import write_json
 from pipeline.stages.checks import check_data, check_encoder, check_task
 from pipeline.stages.devices import choose_device, choose_workers
@@ -47,6 +48,7 @@ Message = dict[str, Any]
 def main(descriptor: int) -> None:
     """Do what is asked until the other side is gone."""
     signal.signal(signal.SIGINT, _stop)
+    prepare_process()
     with suppress(KeyboardInterrupt), socket.socket(fileno=descriptor) as connection:
         wire = Wire(connection)
         while (task := wire.take()) is not None:
