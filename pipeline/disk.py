@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,6 +28,15 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def refuse_foreign(folder: Path, known: Collection[str], what: str, error: type[Exception]) -> None:
+    """Replacing a folder deletes what is in it: raises `error` unless all that is not hidden is known."""
+    if folder.exists() and not folder.is_dir():
+        raise error(f"{folder} is a file; {what} is a folder")
+    for item in sorted(folder.iterdir()) if folder.exists() else ():
+        if item.name not in known and not item.name.startswith("."):
+            raise error(f"{folder} holds {item.name}, no part of {what}; choose another folder")
 
 
 @contextmanager

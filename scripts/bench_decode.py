@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from pipeline.data import catalog
 from pipeline.data.layouts import Entry
+from pipeline.process import usable_cores
 from pipeline.video.reader import probe, read_frames
 from pipeline.video.sampling import frames_at, uniform_times
 from pipeline.video.writer import write_video
@@ -240,7 +241,7 @@ def bench_ingest(folder: str, quick: bool) -> Row:
         with tempfile.TemporaryDirectory() as cache:
             catalog.build(entries, workers=workers, cache=cache)
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     return Row(
         f"catalogue {len(entries)} clips", "mpeg4",
         in_turns({"ours": lambda: build(cores), "one process": lambda: build(1)}, 3),

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from pipeline.data.clips import choose_frames
-from pipeline.stages.devices import usable_cores
+from pipeline.process import usable_cores
 from pipeline.stages.predict import Predictor
 
 Frames = NDArray[np.uint8]

@@ -49,7 +49,7 @@ def test_freed_memory_is_used_again_in_all_threads() -> None:
 
 def test_elsewhere_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "libc_ver", lambda: ("musl", "1.2"))
-    assert keep_freed_memory({}) is False
+    assert keep_freed_memory() is False
 
 
 def test_the_command_keeps_kernels_and_what_the_user_set() -> None:

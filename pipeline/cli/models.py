@@ -157,7 +157,7 @@ def _answering(options: Any) -> Iterator[Predictor]:
 
 def _classify(predictor: Predictor, options: Any) -> None:
     """Call, print."""
-    from pipeline.data.policy import Policy
+    from pipeline.data.clip_file import Policy
     from pipeline.stages.classify import Classified, classify
     from pipeline.stages.reports import classify_text
 

@@ -22,9 +22,9 @@ from pipeline.data.turned import seen_as
 from pipeline.errors import VideoError
 
 STRETCH_CLIPS = 128
-"""Clips that are decoded in a row, at most, where decoding takes turns with the model."""
+"""Most clips of a turn of decoding."""
 STRETCH_BYTES = 256 << 20
-"""Memory of such clips, at most; a batch may be larger."""
+"""Their memory, at most; a batch may be larger."""
 
 
 @dataclass
@@ -64,8 +64,7 @@ class ClipLoader:
         batch_size: clips per batch.
         pool: the processes that decode, kept from one pass to the next; loaders that take turns may share one.
         pinned: see `collate`.
-        turns: decode a stretch of batches, then nothing until the caller has done with them; for a caller that
-            computes on the very cores that decode. The batches are the same.
+        turns: decode some batches, then nothing until the caller, which computes on the same cores, is done with them.
     """
 
     def __init__(
@@ -89,8 +88,7 @@ class ClipLoader:
 
         `sizes`: clips of each batch, where they are not all `batch_size`; a batch may have none.
 
-        While one batch is computed on, the next two are decoded, unless decoding takes turns. A new pass ends one that
-        was not read to its end.
+        While one batch is computed on, the next two are decoded, except in turns. A new pass ends an unfinished one.
         """
         sizes = _sizes(len(requests), self._batch_size) if sizes is None else sizes
         if not self._turns:
@@ -105,7 +103,7 @@ class ClipLoader:
                 yield done.popleft()
 
     def _stretch(self) -> int:
-        """Batches that are decoded in a row. One, until it is known how large they are."""
+        """Batches in a row; one until their size is known."""
         if not self._largest:
             return 1
         return max(1, min(STRETCH_CLIPS // self._batch_size, STRETCH_BYTES // self._largest))

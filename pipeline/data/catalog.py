@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from pipeline.config import LimitsConfig
 from pipeline.config.folders import cache_dir
+from pipeline.data.clip_file import Policy
 from pipeline.data.examine import MADE_BY, Job, examine
 from pipeline.data.findings import OK, Finding, Findings, kind_of
 from pipeline.data.layouts import Entry
 from pipeline.data.layouts.entries import printable
-from pipeline.data.policy import Policy
 from pipeline.data.pool import Lost, Pool
 from pipeline.data.target_text import commonest, targets
 from pipeline.data.targets import SLACK

@@ -1,13 +1,15 @@
-"""Which file, or which segment of one, is to be read. Plain values: naming clips loads nothing heavy."""
+"""Which file, or which segment of one, is to be read, and which are usable. Plain values: nothing heavy is loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config import LimitsConfig
 from pipeline.data.targets import UNLABELLED, Target
 
 
@@ -41,3 +43,16 @@ class ClipFile:
     digest: str = ""
     first: int = 0
     turned: Mapping[Turn, Target] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What counts as a usable clip.
+
+    Attributes:
+        limits: what a file may cost, and how short a clip may be.
+        partial: whether a damaged file gives the frames that decode.
+    """
+
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    partial: Literal["accept", "reject"] = "reject"

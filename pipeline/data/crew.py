@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +19,7 @@ import psutil
 from pipeline.data.wire import decode, encode, receive, send
 from pipeline.data.worker import Bug, Lost
 from pipeline.errors import Reason, UserError
+from pipeline.process import boot, start_connected, threads
 
 POLL = 0.1
 """Seconds between two looks at the time and the memory of a worker."""
@@ -29,13 +28,7 @@ START_SECONDS = 120.0
 START_ATTEMPTS = 3
 """Workers that may fail in a row before their first item; then something is wrong with this machine."""
 
-# Not `-m`: that would look for modules in the current folder first, where this process need not look.
-BOOT = """\
-import json, sys
-sys.path[:] = json.loads(sys.argv[2])
-from pipeline.data.worker import main
-main(int(sys.argv[1]))"""
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+BOOT = boot("pipeline.data.worker")
 
 
 @dataclass(eq=False)
@@ -59,22 +52,7 @@ class Worker:
     """
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            path = json.dumps([entry for entry in sys.path if isinstance(entry, str)])
-            try:
-                self.process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", BOOT, str(theirs.fileno()), path],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
-                    env=os.environ | _ONE_THREAD,
-                    process_group=0,  # a Ctrl-C in the terminal does not reach it, not even while it starts
-                )
-            except BaseException:
-                ours.close()
-                raise
-        self.connection = ours
+        self.process, self.connection = start_connected(BOOT, os.environ | threads(1))
         self._looked_at = psutil.Process(self.process.pid)
         self.run: Run | None = None
         self.number: int | None = None
@@ -282,7 +260,7 @@ class Crew:
         run, number = worker.run, worker.number
         worker.since = None
         if run is not None and run is self.run:
-            self._feed(run)  # before the answer is looked at: it works meanwhile
+            self._feed(run)  # first: it works while its answer is read
         value = decode(answer)
         if number is not None:
             self._post(run, number, value)
@@ -336,5 +314,5 @@ class Crew:
         with self.changed:
             if run is not None:
                 run.results[number] = value
-                if number == run.taken:  # nobody waits for another
+                if number == run.taken:
                     self.changed.notify_all()

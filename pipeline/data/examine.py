@@ -22,8 +22,6 @@ FORMAT = 3
 
 MADE_BY = f"{FORMAT} {DECODER}"
 
-_BLOCK = 1 << 20
-
 
 @dataclass(frozen=True)
 class Job:
@@ -95,10 +93,7 @@ def content_digest(path: str) -> str:
 
 def _file_digest(path: str) -> str:
     with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @lru_cache(maxsize=1)

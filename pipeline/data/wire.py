@@ -36,8 +36,7 @@ def unpack(data: bytes) -> Any:
 
 
 def send(connection: socket.socket, parts: list[bytes | memoryview]) -> None:
-    """Send parts in one piece after the other, in as few calls as the connection takes: the other side wakes up for
-    each.
+    """Send parts one after the other, in few calls: the other side wakes up for each.
 
     Raises:
         OSError: the other side is gone.

@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.config import Config
-from pipeline.disk import refusal, sync
+from pipeline.disk import refusal, refuse_foreign, sync
 from pipeline.errors import CheckpointError, UserError
 from pipeline.model.classifier import Classifier, build_classifier
 from pipeline.model.readings import READINGS
@@ -74,7 +74,7 @@ def save(folder: str | Path, weights: Mapping[str, Tensor], card: Card) -> None:
     """
     folder = _named(Path(folder))
     try:
-        _refuse_foreign(folder)
+        refuse_foreign(folder, (TENSORS, CARD, READINGS), "a checkpoint", CheckpointError)
         folder.parent.mkdir(parents=True, exist_ok=True)
         for left in folder.parent.glob(f".{glob.escape(folder.name)}.new-*"):
             shutil.rmtree(left, ignore_errors=True)  # of a save that was killed
@@ -238,19 +238,6 @@ def _aside(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
 
 
-def _refuse_foreign(folder: Path) -> None:
-    """Replacing a folder deletes what is in it: only ever a checkpoint."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder} is a file; a checkpoint is a folder")
-    for item in sorted(folder.iterdir()):
-        if item.name not in (TENSORS, CARD, READINGS) and not item.name.startswith(
-            "."
-        ):  # file managers leave hidden files
-            raise CheckpointError(f"{folder} holds {item.name}, no part of a checkpoint; choose another folder")
-
-
 def _find(folder: Path) -> Path:
     """The folder, or the one it was replaced from where the replacement was killed half way."""
     folder = _named(folder)
@@ -302,8 +289,7 @@ def _sha256(*paths: Path) -> str:
     found = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                found.update(block)
+            hashlib.file_digest(file, lambda: found)
     return found.hexdigest()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.addresses import is_address
 from pipeline.config import FetchConfig
-from pipeline.data.policy import Policy
+from pipeline.data.clip_file import Policy
 from pipeline.data.pool import Lost, Pool
 from pipeline.report.html import write_page
 from pipeline.report.tables import valid_text

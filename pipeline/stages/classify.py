@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.addresses import shown
 from pipeline.config import FetchConfig
-from pipeline.data.policy import Policy
+from pipeline.data.clip_file import Policy
 from pipeline.errors import DataError
 from pipeline.report.parts import Parts, is_parts
 from pipeline.report.tables import FLAT, TASK_COLUMNS, check_page, check_suffix, write_flat, write_results

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from pipeline.errors import ConfigError
+from pipeline.process import usable_cores
 from pipeline.stages.distributed import started
 
 
@@ -59,18 +58,11 @@ def choose_workers(workers: int) -> int:
 
 
 def shares_cores(device: torch.device, workers: int) -> bool:
-    """Whether a model on this device wants the very cores that decode, and so many processes decode that all are busy.
-
-    Then the two had better take turns. Side by side, each layer's threads wait for the one that a decoder interrupted,
-    while they spin: epochs of a small encoder take 1.2 times as long.
+    """Whether decoding keeps all cores busy that a model on this device needs. Side by side, each layer's threads would
+    wait for the one that a decoder interrupted.
     """
     return device.type == "cpu" and workers >= _own_cores()
 
 
 def _own_cores() -> int:
     return max(1, usable_cores() // started().local_world)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

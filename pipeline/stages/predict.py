@@ -16,10 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.config import FetchConfig
-from pipeline.data.clip_file import ClipFile
+from pipeline.data.clip_file import ClipFile, Policy
 from pipeline.data.clips import ClipInputs, Plan
 from pipeline.data.loading import LoadedClip
-from pipeline.data.policy import Policy
 from pipeline.data.stream import stream_clips
 from pipeline.errors import VideoError
 from pipeline.model import checkpoint

@@ -56,8 +56,7 @@ class FileSource:
         workers: decoding processes, kept from one epoch to the next; 0 decodes in this process.
         seed: decides, with the epoch, the view of each clip.
         pool: those of another source that takes turns with this one; None: its own.
-        device: where the batches go. A CUDA device copies them while the CPU goes on; a CPU takes turns with the
-            processes that decode, where these can keep all its cores busy.
+        device: where the batches go; see `shares_cores`.
     """
 
     def __init__(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from pipeline.process import usable_cores
 from pipeline.tracking.run import Run
 from pipeline.tracking.store import hide_password
 
@@ -97,12 +97,11 @@ def _git(*arguments: str) -> str | None:
 
 def hardware() -> dict[str, str]:
     """Tags `hardware.*`: host, system, processor, cores that may be used, memory; GPUs with their driver."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found: dict[str, Any] = {
         "host": platform.node(),
         "system": platform.platform(terse=True),
         "cpu": _processor(),
-        "cores": usable,
+        "cores": usable_cores(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         **_gpus(),
     }

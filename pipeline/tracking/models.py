@@ -193,4 +193,4 @@ def _zip_code(path: Path) -> None:
         for file in files:
             name = zipfile.ZipInfo(f"{ROOT.name}/{file.relative_to(ROOT).as_posix()}", EPOCH)
             name.compress_type = zipfile.ZIP_DEFLATED
-            packed.writestr(name, file.read_bytes())
+            packed.writestr(name, file.read_bytes(), compresslevel=9)

@@ -28,10 +28,11 @@ from pipeline.data.stream import Request, decoding_pool, stream_clips, view_seed
 from pipeline.errors import DataError
 from pipeline.model.classifier import Classifier
 from pipeline.model.losses import known
+from pipeline.process import usable_cores
 from pipeline.stages.benchmark.clocks import Seconds, real_rate, repeated, time_inference, time_update
 from pipeline.stages.benchmark.sample import Sample
 from pipeline.stages.benchmark.throughput import Phase, PhaseName
-from pipeline.stages.devices import choose_workers, usable_cores
+from pipeline.stages.devices import choose_workers
 from pipeline.stages.extract import training_views
 from pipeline.stages.fit import groups_of
 from pipeline.stages.predict import Predictor, encode_clip
@@ -139,8 +140,8 @@ class Bench:
         enough = max(several * self.config.training.batch_size, round(self.budget / sum(seconds.values())))
 
         def train() -> Iterator[tuple[int, float]]:
-            """Epoch by epoch: where decoding takes turns with the model, a part of one would tell of one of the two."""
-            yield 0, 0.0  # processes have started, and the model is warm
+            """Epoch by epoch: a part of one may have decoded only."""
+            yield 0, 0.0  # all is warm
             for epoch in count():
                 clips, worked = 0, 0.0
                 for group in groups_of(source.batches(epoch, self.order[:enough]), several):

@@ -18,7 +18,7 @@ import torch
 from pipeline.data import layouts
 from pipeline.data.clip_file import ClipFile
 from pipeline.data.stream import stream_clips
-from pipeline.disk import refusal, sync
+from pipeline.disk import refusal, refuse_foreign, sync
 from pipeline.errors import DataError, ExportError, UserError
 from pipeline.model.checkpoint import config_of
 from pipeline.model.plain import trace
@@ -77,7 +77,7 @@ def export(
     for module in ("onnx", "onnxscript", "onnxruntime"):
         require(module)
     out = Path(out)
-    _refuse_foreign(out)
+    refuse_foreign(out, (CARD, *describe.WHAT), "an export", ExportError)
     real = _real_clips(predictor, clips)
     model, config = predictor.model, config_of(predictor.card)
     jobs, left_out = _jobs(predictor, engine_alone)
@@ -189,18 +189,6 @@ def _write_card(folder: Path, card: dict[str, Any]) -> None:
     path = folder / CARD
     path.write_text(json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     sync(path)
-
-
-def _refuse_foreign(out: Path) -> None:
-    """Replacing a folder deletes what is in it: only ever an export."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise ExportError(f"{out} is a file; --out is a folder")
-    known = {CARD, *describe.WHAT}
-    for item in sorted(out.iterdir()):
-        if item.name not in known and not item.name.startswith("."):
-            raise ExportError(f"{out} holds {item.name}, no part of an export; choose another folder")
 
 
 @contextmanager

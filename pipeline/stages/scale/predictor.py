@@ -10,8 +10,7 @@ from typing import Any
 
 from pipeline.addresses import STORE_SCHEMES, is_address
 from pipeline.config import FetchConfig, RayConfig, TrackingConfig
-from pipeline.data.clip_file import ClipFile
-from pipeline.data.policy import Policy
+from pipeline.data.clip_file import ClipFile, Policy
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.model import checkpoint
 from pipeline.stages.engine import Precision

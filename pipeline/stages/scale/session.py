@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import ClusterError, ConfigError
-from pipeline.stages.devices import usable_cores
+from pipeline.process import usable_cores
 
 LOOPBACK = "127.0.0.1"
 KNOCK_SECONDS = 10.0

@@ -7,16 +7,10 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from typing import Any
 
-# as in `data/pool.py`: modules are where this process found them, and the main script is not run again
-_BOOT = """\
-import json, sys
-sys.path[:] = json.loads(sys.argv[2])
-from pipeline.stages.sweep.worker import main
-main(int(sys.argv[1]))"""
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+from pipeline import process
+
 PATIENCE = 60.0
 """Seconds that a process has to save its best model when it must end."""
 
@@ -29,20 +23,11 @@ class TrialProcess:
     """
 
     def __init__(self, threads: int = 0) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            path = json.dumps([entry for entry in sys.path if isinstance(entry, str)])
-            share = dict.fromkeys(_THREADS, str(threads)) if threads else {}
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _BOOT, str(theirs.fileno()), path],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env=share | os.environ,
-                process_group=0,  # a Ctrl-C in the terminal reaches it through this process alone
-            )
-        self._connection = ours
-        self._lines = ours.makefile("r", encoding="utf-8")
+        share = process.threads(threads) if threads else {}
+        self._process, self._connection = process.start_connected(
+            process.boot("pipeline.stages.sweep.worker"), share | os.environ
+        )
+        self._lines = self._connection.makefile("r", encoding="utf-8")
 
     @property
     def pid(self) -> int:

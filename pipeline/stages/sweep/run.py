@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter, deque
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import Any
 from pipeline.config import Config, to_dict
 from pipeline.config.sweep import SweepConfig
 from pipeline.errors import ConfigError, TrackingError, UserError
+from pipeline.process import usable_cores
 from pipeline.report.tasks import JUDGED
 from pipeline.stages.distributed import alone
 from pipeline.stages.progress import say
@@ -296,9 +296,8 @@ class _Sweep:
 
     def _process(self, slot: int) -> TrialProcess:
         if slot not in self.processes:
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
             parallel = self.config.parallel
-            self.processes[slot] = TrialProcess(max(1, cores // parallel) if parallel > 1 else 0)
+            self.processes[slot] = TrialProcess(max(1, usable_cores() // parallel) if parallel > 1 else 0)
         return self.processes[slot]
 
 
