@@ -55,7 +55,9 @@ def test_there_is_a_configuration_for_the_demo_and_for_a_pretrained_encoder() ->
     configs = {path.stem: load_config(str(path)) for path in CONFIGS}
     assert configs["demo"].encoder.weights == "none" and not configs["demo"].encoder.frozen
     assert configs["transfer"].encoder.weights == "packaged" and configs["transfer"].encoder.frozen
-    assert {"rgb", "difference", "flow", "difference+flow", "rgb+flow"} == {config.video.streams for config in configs.values()}
+    assert {"rgb", "difference", "flow", "difference+flow", "rgb+flow"} == {
+        config.video.streams for config in configs.values()
+    }
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
