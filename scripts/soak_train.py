@@ -30,6 +30,7 @@ import psutil
 
 from pipeline.config import Config
 from pipeline.model.checkpoint import config_from_dict
+from pipeline.process import prepare_process
 from pipeline.stages import keeper
 from pipeline.stages.train import train
 
@@ -93,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=50, help="of each kind of training")
     parser.add_argument("--json", action="store_true", help="print one flat JSON object")
     given = parser.parse_args(arguments)
+    prepare_process()  # as the command does
     found = measure(10, ["files"]) if given.quick else measure(given.epochs, kill_trials.KINDS)
     grown = [name for name, value in found.items() if value > (GROWTH if name.endswith("rss") else 0)]
     print(json.dumps(found) if given.json else "\n".join(f"{name:<24} {value:g}" for name, value in found.items()))
