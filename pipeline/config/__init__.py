@@ -20,8 +20,9 @@ from pipeline.config.data import (
     LimitsConfig,
     VideoConfig,
 )
-from pipeline.config.elsewhere import FetchConfig, RayConfig
+from pipeline.config.fetch import FetchConfig
 from pipeline.config.model import RECURRENT_OPTIONS, EncoderConfig, RecurrentConfig
+from pipeline.config.ray import RayConfig
 from pipeline.config.streams import EventsConfig, TimelineConfig, WatchConfig
 from pipeline.config.training import TrackingConfig, TrainingConfig
 from pipeline.config.types import NonNegativeInt

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.addresses import is_address
-from pipeline.config.elsewhere import FetchConfig
+from pipeline.config.fetch import FetchConfig
 from pipeline.data.pool import Lost, Pool
 from pipeline.data.remote.part import unwritable
 from pipeline.data.remote.room import Folder, Room, Stopped

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pipeline.addresses import scheme_of, shown
-from pipeline.config.elsewhere import FetchConfig
+from pipeline.config.fetch import FetchConfig
 from pipeline.data.remote.part import BACKOFF, Interrupted, Part
 from pipeline.data.remote.room import Stopped
 from pipeline.data.remote.systems import file_system

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from pipeline.addresses import shown
-from pipeline.config.elsewhere import FetchConfig
+from pipeline.config.fetch import FetchConfig
 from pipeline.config.folders import cache_dir
 from pipeline.data.remote.room import Room, Stopped
 from pipeline.disk import refusal

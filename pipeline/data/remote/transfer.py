@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from pipeline.addresses import PACKAGES, WEB, plain_suffix, scheme_of, shown
-from pipeline.config.elsewhere import FetchConfig
+from pipeline.config.fetch import FetchConfig
 from pipeline.data.remote.part import Interrupted, Part
 from pipeline.data.remote.room import Room
 from pipeline.errors import ConfigError, VideoError

@@ -1,4 +1,4 @@
-"""Files that lie elsewhere and how they are fetched; a cluster that classifies."""
+"""How files that lie elsewhere are fetched."""
 
 from __future__ import annotations
 
@@ -21,16 +21,3 @@ class FetchConfig:
     """Seconds without a byte after which an attempt is given up."""
     retries: NonNegativeInt = 4
     """Further attempts in a row that bring nothing new, after status 429 or 5xx, a stall, or a cut connection."""
-
-
-@dataclass
-class RayConfig:
-    """A cluster that classifies (`--engine ray`): decoding in tasks, the network in actors."""
-
-    address: str | None = None
-    """HOST:PORT of a running cluster, or auto for the one of this machine; unset: $RAY_ADDRESS, else a cluster of this
-    machine alone for as long as the command runs."""
-    models: NonNegativeInt = 0
-    """Actors with the network; 0: one for each GPU of the cluster, where it has none for each core."""
-    files: PositiveInt = 32
-    """Files of one decoding task: what is done again when its worker dies."""
