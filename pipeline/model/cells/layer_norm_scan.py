@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from pipeline.model.cells.gemm import repeated, times_transposed
 
@@ -35,23 +34,6 @@ def layer_norm_scan(
     """
     hidden, cells, gates = _Scan.apply(pre, weight, scale, cell_scale, cell_shift, *state)
     return hidden, cells, gates
-
-
-def layer_norm_reference(
-    pre: Tensor, weight: Tensor, scale: Tensor, cell_scale: Tensor, cell_shift: Tensor, state: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`layer_norm_scan`, written as the equations are, differentiated by autograd: slow, and plain to check."""
-    h, c = state
-    hidden, cells, gates = [], [], []
-    for pre_t in pre.unbind():
-        i, f, g, o = (pre_t + F.layer_norm(h @ weight.t(), scale.shape, scale, None, EPSILON)).chunk(4, -1)
-        i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
-        c = f * c + i * g
-        h = o * torch.tanh(F.layer_norm(c, cell_scale.shape, cell_scale, cell_shift, EPSILON))
-        hidden.append(h)
-        cells.append(c)
-        gates.append(torch.cat([i, f, g, o], -1).detach())
-    return torch.stack(hidden), torch.stack(cells), torch.stack(gates)
 
 
 class _Scan(torch.autograd.Function):

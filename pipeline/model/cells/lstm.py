@@ -10,7 +10,7 @@ from pipeline.config import RecurrentConfig
 from pipeline.model.cells.gemm import linear
 from pipeline.model.cells.initialise import default_, forget_biases, orthogonal_, xavier_
 from pipeline.model.cells.lstm_scan import Kept, lstm_gates, lstm_scan
-from pipeline.model.cells.regularise import drop_weights, zoneout
+from pipeline.model.cells.regularise import drop, drop_weights, zoneout
 from pipeline.model.cells.steps import Layer, State, last_step
 
 
@@ -53,7 +53,7 @@ class LSTMLayer(Layer):
         """weight_hh, some of it dropped; recurrent: a mask (B, H) of the hidden state on its way into the gates."""
         drawn = {"weight_hh": drop_weights(self.weight_hh, self.weight_dropout, self.training)}
         if self.recurrent_dropout and self.training:
-            drawn["recurrent"] = F.dropout(x.new_ones(len(x), self.output_size), self.recurrent_dropout)
+            drawn["recurrent"] = drop(x.new_ones(len(x), self.output_size), self.recurrent_dropout)
         return drawn
 
     def forward(self, x: Tensor, lengths: Tensor, state: State | None = None, **drawn: Tensor) -> tuple[Tensor, State]:

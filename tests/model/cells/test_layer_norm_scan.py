@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.model.cells.layer_norm_scan import layer_norm_reference, layer_norm_scan
+from pipeline.model.cells.layer_norm_scan import layer_norm_scan
+from tests.equations import layer_norm_reference
 
 
 def inputs(steps: int, batch: int, size: int) -> tuple[Tensor, ...]:

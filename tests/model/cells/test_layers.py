@@ -12,12 +12,13 @@ from torch.nn import functional as F
 
 from pipeline.config import RecurrentConfig
 from pipeline.errors import ConfigError
-from pipeline.model.cells import LAYERS, build_layer, layer_norm, layer_norm_scan
+from pipeline.model.cells import LAYERS, build_layer, layer_norm
 from pipeline.model.cells.fused import FusedLayer
 from pipeline.model.cells.initialise import chrono_bias
 from pipeline.model.cells.layer_norm import LayerNormLSTMLayer
 from pipeline.model.cells.lstm import LSTMLayer
 from pipeline.model.cells.steps import Layer
+from tests.equations import layer_norm_reference
 
 LENGTHS = torch.tensor([6, 3, 1])
 WITH_GATES = [kind for kind in LAYERS if kind not in ("rnn", "irnn")]
@@ -55,7 +56,7 @@ def test_without_what_it_adds_a_layer_is_torch_lstm(
     torch.manual_seed(0)
     layer = (LayerNormLSTMLayer if kind == "layer_norm_lstm" else LSTMLayer)(5, config).to(dtype)
     if kind == "layer_norm_lstm":  # its reference, which test_layer_norm_scan holds it to, without normalisation
-        monkeypatch.setattr(layer_norm, "layer_norm_scan", layer_norm_scan.layer_norm_reference)
+        monkeypatch.setattr(layer_norm, "layer_norm_scan", layer_norm_reference)
         monkeypatch.setattr(F, "layer_norm", lambda x, *_: x)
     net, x = lstm_of(layer), clips(dtype=dtype)
     full = torch.full((3,), 6)

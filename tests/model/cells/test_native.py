@@ -15,7 +15,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.model.cells import lstm_native, native
+from pipeline.config import RecurrentConfig
+from pipeline.model.cells import fused, lstm_native, native
+from pipeline.model.cells.fused import FusedLayer
 from pipeline.model.cells.lstm_scan import Kept, lstm_reference, lstm_scan
 
 needs_compiler = pytest.mark.skipif(native.compiler() is None, reason="no C compiler")
@@ -64,6 +66,59 @@ def test_values_and_gradients_are_those_of_the_equations_in_float64(
         found.append([hidden, cells, *grads])
     for ours, theirs in zip(*found, strict=True):
         assert torch.allclose(ours.double(), theirs, rtol=1e-4, atol=2e-5 * max(1.0, float(theirs.abs().max())))
+
+
+@needs_compiler
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    begun=st.booleans(),
+    drops=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_an_lstm_reads_clips_of_several_lengths_as_torch_reads_them_packed(
+    lengths: list[int], begun: bool, drops: bool, seed: int
+) -> None:
+    """Hidden vectors, states and all gradients are those of `torch.nn.LSTM` in float64."""
+    torch.manual_seed(seed)
+    layer = FusedLayer(5, RecurrentConfig(kind="lstm", hidden=6, weight_dropout=0.3 if drops else 0.0)).train()
+    x = torch.randn(len(lengths), 13, 5)  # longer than every clip: none is whole
+    valid = torch.arange(13) < torch.tensor(lengths).unsqueeze(1)
+    start = torch.randn(2, len(lengths), 6)
+    draw = layer.draw(x)
+    found = []
+    for dtype in (torch.float32, torch.float64):  # only float32 is scanned
+        copy = FusedLayer(5, RecurrentConfig(kind="lstm", hidden=6)).to(dtype)
+        copy.load_state_dict(layer.state_dict())
+        leaves = [(x * valid.unsqueeze(-1)).to(dtype).requires_grad_(), *(part.to(dtype) for part in start)]
+        leaves = [leaves[0], *(part.requires_grad_() for part in leaves[1:])]
+        drawn = {name: mask.detach().to(dtype) for name, mask in draw.items()}
+        hidden, (h, c) = copy(leaves[0], torch.tensor(lengths), tuple(leaves[1:]) if begun else None, **drawn)
+        hidden = hidden * valid.unsqueeze(-1)
+        loss = hidden.sin().sum() + h.sum() + c.cos().sum()
+        wanted = [*leaves, *copy.parameters()]
+        grads = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
+        found.append([hidden, h, c, *grads])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-5)
+
+
+@needs_compiler
+def test_only_a_plain_lstm_with_clips_of_several_lengths_is_scanned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole clips are faster in torch's own, and a projection or a GRU the C code does not have."""
+    scanned = []
+    monkeypatch.setattr(fused, "lstm_scan", lambda *given: scanned.append(1) or lstm_scan(*given))
+    x, whole, several = torch.randn(2, 4, 5), torch.tensor([4, 4]), torch.tensor([4, 2])
+    for config, lengths in (
+        (RecurrentConfig(kind="lstm", hidden=6), whole),
+        (RecurrentConfig(kind="lstm", hidden=6, proj_size=3), several),
+        (RecurrentConfig(kind="gru", hidden=6), several),
+        (RecurrentConfig(kind="rnn", hidden=6), several),
+    ):
+        FusedLayer(5, config)(x, lengths)
+    assert not scanned
+    FusedLayer(5, RecurrentConfig(kind="lstm", hidden=6))(x, several)
+    assert scanned == [1]
 
 
 @needs_compiler

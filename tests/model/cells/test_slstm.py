@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.config import RecurrentConfig
+from pipeline.model.cells.regularise import drop
 from pipeline.model.cells.slstm import SLSTMLayer
 from pipeline.model.cells.slstm_scan import log_sigmoid
 
@@ -88,7 +89,7 @@ def test_weight_dropout_holds_for_a_whole_clip_and_in_training_alone() -> None:
         torch.manual_seed(1)
         dropped = layer.train()(x, lengths, None)[0]
         torch.manual_seed(1)
-        mask = F.dropout(torch.ones_like(layer.weight_hh), 0.5)
+        mask = drop(torch.ones_like(layer.weight_hh), 0.5)
         layer.weight_hh.mul_(mask)
         torch.testing.assert_close(layer.eval()(x, lengths, None)[0], dropped)
     assert not torch.equal(kept, dropped)
