@@ -36,8 +36,7 @@ def optimizer_for(model: Classifier, config: Config) -> torch.optim.Optimizer:
         [
             {"params": parameters, "lr": rate, "peak": rate, "weight_decay": decay, "starts": starts}
             for (rate, decay, starts), parameters in groups.items()
-        ],
-        fused=next(model.parameters()).is_cpu or None,  # a third of the time
+        ]
     )
 
 

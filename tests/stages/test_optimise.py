@@ -29,25 +29,6 @@ def test_the_defaults_make_the_groups_they_always_made(make_config: Any) -> None
     assert all(group["starts"] == 0 and group["lr"] == group["peak"] for group in groups)
 
 
-def test_a_fused_update_is_that_of_adamw(make_config: Any) -> None:
-    config = make_config()
-    model, twin = (build_classifier(config, 3) for _ in range(2))
-    twin.load_state_dict(model.state_dict())
-    ours = optimizer_for(model, config)
-    assert all(group["fused"] for group in ours.param_groups)
-    plain = [{**group, "fused": None} for group in optimizer_for(twin, config).param_groups]
-    theirs = torch.optim.AdamW(plain)
-    learned = [x for x in model.parameters() if x.requires_grad], [x for x in twin.parameters() if x.requires_grad]
-    for _ in range(20):
-        for one, other in zip(*learned, strict=True):
-            one.grad = torch.randn_like(one)
-            other.grad = one.grad.clone()
-        ours.step()
-        theirs.step()
-    for one, other in zip(*learned, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
-
-
 def test_deeper_blocks_learn_more_slowly_and_fixed_ones_not_at_all(make_config: Any) -> None:
     config = make_config(encoder=encoder(layer_decay=0.5, unfreeze_blocks=3))
     model = build_classifier(config, 3)

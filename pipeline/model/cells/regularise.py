@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 
 def drop(x: Tensor, rate: float) -> Tensor:
-    """`F.dropout` whose mask is the same on every CPU: PyTorch's own is another on Intel's, and on others takes three
-    times as long.
+    """`F.dropout` whose mask is the same on every CPU: PyTorch's own is another on Intel's, and on others takes nearly
+    twice as long.
     """
     if x.device.type != "cpu" or not rate:
         return F.dropout(x, rate)
