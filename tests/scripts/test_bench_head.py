@@ -1,4 +1,4 @@
-"""The benchmark of a head's update: that its two ways are what it says, and learn the same."""
+"""The benchmark of a head's update: that its two ways are what it says, and are timed in turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PyTorch's own RNN, GRU and LSTM as layers: the reference, and the fastest where nothing else is asked for."""
+"""PyTorch's own RNN, GRU and LSTM as layers: the reference, and the fastest for clips of one length."""
 
 from __future__ import annotations
 

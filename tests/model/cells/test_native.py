@@ -90,8 +90,7 @@ def test_an_lstm_reads_clips_of_several_lengths_as_torch_reads_them_packed(
     for dtype in (torch.float32, torch.float64):  # only float32 is scanned
         copy = FusedLayer(5, RecurrentConfig(kind="lstm", hidden=6)).to(dtype)
         copy.load_state_dict(layer.state_dict())
-        leaves = [(x * valid.unsqueeze(-1)).to(dtype).requires_grad_(), *(part.to(dtype) for part in start)]
-        leaves = [leaves[0], *(part.requires_grad_() for part in leaves[1:])]
+        leaves = [part.to(dtype).requires_grad_() for part in (x * valid.unsqueeze(-1), *start)]
         drawn = {name: mask.detach().to(dtype) for name, mask in draw.items()}
         hidden, (h, c) = copy(leaves[0], torch.tensor(lengths), tuple(leaves[1:]) if begun else None, **drawn)
         hidden = hidden * valid.unsqueeze(-1)
